@@ -1,0 +1,1 @@
+"""The bundled demonstration model: its world, its judge, its training and its weights."""
