@@ -1,0 +1,76 @@
+"""Where a model runs and in which numbers, by name; and what running out of memory there becomes."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from sdkit._errors import InvalidRequest, OutOfMemory
+
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def pick_device(name: str | None) -> torch.device:
+    """The device of a name such as "cpu", "cuda", "cuda:1" or "mps"; None is a GPU where there is one.
+
+    Raises:
+        InvalidRequest: no such device, or not on this machine.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    present = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        present.append("mps")
+    known = {*present, *(["cuda"] if len(present) > 1 and present[1].startswith("cuda") else [])}
+    if not isinstance(name, str) or name not in known:
+        raise InvalidRequest(f"device must be one of {', '.join(present)} on this machine, got {name!r}")
+    return torch.device(name)
+
+
+def pick_dtype(name: str | None, device: torch.device) -> torch.dtype:
+    """The dtype of a name; None is float16 on a GPU, and float32 elsewhere.
+
+    Raises:
+        InvalidRequest: not one of the three.
+    """
+    if name is None:
+        return torch.float16 if device.type == "cuda" else torch.float32
+    if not isinstance(name, str) or name not in _DTYPES:
+        raise InvalidRequest(f"dtype must be one of {', '.join(_DTYPES)}, got {name!r}")
+    return _DTYPES[name]
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """ "float32", "float16" or "bfloat16"."""
+    return str(dtype).removeprefix("torch.")
+
+
+def device_name(device: torch.device) -> str:
+    """The device's own name: "NVIDIA H200", or the CPU's model name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+@contextlib.contextmanager
+def memory_errors(deed: str, device: torch.device) -> Iterator[None]:
+    """Turns torch's out-of-memory errors into OutOfMemory; `deed` is what was tried, in words."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        # The CPU's allocator has no exception class of its own.
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        remedy = "lower batch_size or the size, or use dtype='float16'"
+        raise OutOfMemory(f"{device} has too little memory to {deed}; {remedy}") from error
