@@ -1,0 +1,96 @@
+"""Heat maps of one score over steps and guidance, one plot a sampler. Pure; what is missing stays empty."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from eval.records import Run
+from eval.reporting import axes, canvas
+
+COLUMNS = 4
+ROW_PX = 230
+
+
+def heat_maps(run: Run, name: str) -> go.Figure:
+    """One plot a sampler, steps across and guidance up, on one colour scale; dark is better."""
+    results = axes.separated(run.results)
+    samplers = [s for s in run.plan.grid.samplers if any(r.cell.sampler == s for r in results)]
+    steps = sorted({result.cell.steps for result in results})
+    guidances = sorted({result.cell.guidance for result in results})
+    columns = max(1, min(len(samplers), COLUMNS))
+    rows = max(1, math.ceil(len(samplers) / columns))
+    figure = make_subplots(
+        rows, columns, subplot_titles=[canvas.plain(sampler) for sampler in samplers],
+        horizontal_spacing=0.03, vertical_spacing=0.24 / rows, shared_yaxes=True,
+    )  # fmt: skip
+    known = [value for result in results if (value := axes.value(result, name)) is not None]
+    for place, sampler in enumerate(samplers):
+        mine = {(r.cell.steps, r.cell.guidance): r for r in results if r.cell.sampler == sampler}
+        table = [
+            [axes.value(mine[at], name) if (at := (n, g)) in mine else None for n in steps] for g in guidances
+        ]
+        trace = _map(table, steps, guidances, name, wide=canvas.is_wide(known))
+        figure.add_trace(trace, row=place // columns + 1, col=place % columns + 1)
+    figure.update_layout(canvas.layout(130 + ROW_PX * rows))
+    figure.update_layout(
+        coloraxis=_colour_axis(known, name, axes.higher_is_better(results, name)), margin_r=90
+    )
+    # Categories, not numbers: 5, 10, 50 steps get fields of one width.
+    figure.update_xaxes(type="category", showgrid=False, ticks="")
+    figure.update_yaxes(type="category", showgrid=False, ticks="")
+    figure.update_xaxes(title_text="Steps", row=rows)
+    return figure.update_yaxes(title_text="Guidance", col=1)
+
+
+def _map(
+    table: Sequence[Sequence[float | None]],
+    steps: Sequence[int],
+    guidances: Sequence[float],
+    name: str,
+    *,
+    wide: bool,
+) -> go.Heatmap:
+    labels = [["" if value is None else axes.text(name, value) for value in row] for row in table]
+    hovers = [
+        [f"{n} steps · g {g:g}<br>{label or 'no value'}" for n, label in zip(steps, row, strict=True)]
+        for g, row in zip(guidances, labels, strict=True)
+    ]
+    return go.Heatmap(
+        z=[[None if value is None else _height(value, wide) for value in row] for row in table],
+        x=[str(n) for n in steps],
+        y=[f"{g:g}" for g in guidances],
+        text=labels,
+        texttemplate="%{text}",
+        textfont={"size": 11, "color": canvas.ON_SCALE},
+        hovertext=hovers,
+        hoverinfo="text",
+        coloraxis="coloraxis",
+        xgap=2,
+        ygap=2,
+        hoverongaps=False,
+    )
+
+
+def _height(value: float, wide: bool) -> float:
+    return math.log10(value) if wide else value
+
+
+def _colour_axis(known: Sequence[float], name: str, rising: bool) -> dict[str, Any]:
+    """One scale for all plots; logarithmic, with its ticks in plain numbers, where values span decades."""
+    bar: dict[str, Any] = {"thickness": 12, "outlinewidth": 0, "len": 0.9}
+    if name.startswith("judge"):
+        bar["tickformat"] = ".0%"
+    if canvas.is_wide(known):
+        ticks = [
+            tick for tick in canvas.round_ticks(min(known), max(known)) if min(known) <= tick <= max(known)
+        ]
+        bar |= {
+            "tickvals": [math.log10(tick) for tick in ticks],
+            "ticktext": [axes.text(name, t) for t in ticks],
+        }
+    return {"colorscale": canvas.SCALE, "reversescale": not rising, "colorbar": bar}

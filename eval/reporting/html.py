@@ -1,0 +1,135 @@
+"""A run as one HTML file that opens offline: everything that it shows or runs is inside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from eval.records import Plan, Run
+from eval.reporting.decide import decide
+from eval.reporting.gallery import gallery
+from eval.reporting.glossary import COSTS, score_entries
+from eval.reporting.panels import Panel, panels
+from eval.reporting.ranking import winners
+from eval.reporting.sheet import sheet
+from eval.running.atomic import write_atomic
+from eval.running.store import load_run
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(folder: Path) -> Path:
+    """Write `report.html` of the run in `folder` from what is on disk; its path.
+
+    Raises:
+        RunFolderError: it is no run's folder, or it cannot be written.
+    """
+    path = folder / "report.html"
+    write_atomic(path, render(load_run(folder), folder).encode())
+    return path
+
+
+def render(run: Run, folder: Path) -> str:
+    """The report as HTML text.
+
+    Args:
+        folder: the run's folder, where the pictures lie.
+    """
+    from plotly.offline import get_plotlyjs
+
+    decision = decide(run.results, run.images)
+    drawn = panels(run)
+    failed = tuple(result for result in run.results if result.error is not None)
+    template = _environment().get_template("report.html.j2")
+    return template.render(
+        plan=run.plan,
+        facts=_facts(run),
+        tally=_tally(run),
+        decision=decision,
+        winners=winners(run.results),
+        panels=drawn,
+        figures=[_script_json(panel) for panel in drawn],
+        gallery=gallery(run, folder, decision.chosen),
+        sheet=sheet(run.results),
+        failed=failed,
+        entries=score_entries(run),
+        costs=COSTS,
+        environment=run.environment,
+        config_yaml=run.config_yaml,
+        plotly_js=Markup(_closed(get_plotlyjs())) if drawn else "",
+    )
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _script_json(panel: Panel) -> Markup:
+    """The figure as JSON that nothing in it can end the script element it stands in."""
+    text: str = panel.figure.to_json()
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _closed(script: str) -> str:
+    """The script with no closing tag inside; `<\\/` means the same to JavaScript."""
+    return script.replace("</script", "<\\/script")
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    """What was swept, as label and value, for the head of the page."""
+    plan, cells = run.plan, [result.cell for result in run.results]
+    sizes = sorted({(cell.width, cell.height) for cell in cells})
+    devices = dict.fromkeys(result.device for result in run.results)
+    facts = [
+        (
+            "Model",
+            plan.model.name
+            if plan.model.name == plan.model.source
+            else f"{plan.model.name} ({plan.model.source})",
+        ),
+        ("Device", f"{', '.join(devices) or plan.model.device}, {plan.model.dtype}"),
+        ("Size", ", ".join(f"{width} × {height}" for width, height in sizes)),
+        ("Prompts", f"{len(plan.prompts.texts)}, {plan.prompts.name}"),
+        ("Seeds", _seeds(plan)),
+        ("Reference", _reference(plan)),
+        ("Batch", f"{plan.hardware.batch}"),
+    ]
+    return [(label, value) for label, value in facts if value]
+
+
+def _seeds(plan: Plan) -> str:
+    last = plan.grid.seed + max(len(plan.prompts.texts) - 1, 0)
+    return f"{plan.grid.seed} to {last}, one a prompt"
+
+
+def _reference(plan: Plan) -> str:
+    reference = plan.reference
+    if reference.kind == "none":
+        return "none, so no FID"
+    if reference.kind == "folder":
+        return f"pictures of {reference.path}"
+    return f"{reference.count} fresh renders of the {reference.kind} world"
+
+
+def _tally(run: Run) -> dict[str, int]:
+    """Counts of cells: planned, done, failed, and not on disk yet; and of pictures."""
+    grid = run.plan.grid
+    planned = max(len(grid.samplers) * len(grid.steps) * len(grid.guidances), len(run.results))
+    failed = sum(result.error is not None for result in run.results)
+    return {
+        "planned": planned,
+        "done": len(run.results) - failed,
+        "failed": failed,
+        "waiting": planned - len(run.results),
+        "pictures": sum(len(rows) for rows in run.images.values()),
+    }

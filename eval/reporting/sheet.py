@@ -1,0 +1,159 @@
+"""The sortable table of the report: one row a cell, one column a measure that any cell has. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from eval.records import CellResult
+from eval.reporting import axes
+
+Getter = Callable[[CellResult], float | None]
+
+
+@dataclass(frozen=True)
+class Column:
+    """Head of one column."""
+
+    title: str
+    hint: str
+    numeric: bool
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field: what is read, what is sorted by."""
+
+    text: str
+    """Empty where the value is not known."""
+    sort: str
+    """Plain number or text; empty where not known, which sorts last."""
+    margin: str = ""
+    """Half the width of the 95 % interval, as text."""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """One cell of the grid."""
+
+    result: CellResult
+    fields: tuple[Field, ...]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """`rows[i].fields[j]` belongs to `columns[j]`."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[SheetRow, ...]
+
+
+@dataclass(frozen=True)
+class _Measure:
+    column: Column
+    fields: tuple[Field, ...]
+
+
+def sheet(results: Sequence[CellResult]) -> Sheet:
+    """The table of all cells, failed ones with empty fields; measures that no cell has are left out."""
+    results = axes.separated(results)
+    measures = [
+        _text("Sampler", "", [result.cell.sampler for result in results]),
+        _number("Steps", "Steps asked for", [float(r.cell.steps) for r in results], exact=True),
+        _number("Guidance", "Guidance scale; 1 is off", [r.cell.guidance for r in results], exact=True),
+        _number("Evals", "Denoiser calls a picture", _take(results, axes.EVALUATIONS.of), exact=True),
+        *(_score(results, name) for name in axes.score_names(results)),
+        *_costs(results),
+    ]
+    kept = [m for m in measures if any(field.sort for field in m.fields)] if results else measures
+    rows = [SheetRow(result, tuple(m.fields[i] for m in kept)) for i, result in enumerate(results)]
+    return Sheet(tuple(measure.column for measure in kept), tuple(rows))
+
+
+def _costs(results: Sequence[CellResult]) -> list[_Measure]:
+    p95 = _take(results, lambda r: r.timing.latency_p95_s if r.timing else None)
+    speed = _take(results, lambda r: r.timing.images_per_s if r.timing else None)
+    measures = [
+        _scaled("Latency p50", "One picture, median", _take(results, axes.LATENCY.of), "s"),
+        _scaled("Latency p95", "One picture, 95th percentile", p95, "s"),
+        _number("Pictures/s", "At the batch; higher is better", speed, rising=True),
+    ]
+    for title, name in (
+        ("GPU allocated", "gpu_allocated_bytes"),
+        ("GPU reserved", "gpu_reserved_bytes"),
+        ("Process memory", "process_peak_rss_bytes"),
+    ):
+        peaks = _take(results, lambda r, name=name: getattr(r.memory, name, None))  # type: ignore[misc]
+        measures.append(_scaled(title, "Peak", peaks, "B"))
+    return measures
+
+
+def _score(results: Sequence[CellResult], name: str) -> _Measure:
+    rising = axes.higher_is_better(results, name)
+    values = [axes.value(result, name) for result in results]
+    top, decimals = _top(values, rising), _decimals(values)
+    fields = []
+    for result, value in zip(results, values, strict=True):
+        score = result.score(name)
+        if value is None or score is None:
+            fields.append(Field("", ""))
+            continue
+        half = None if score.low is None or score.high is None else (score.high - score.low) / 2
+        margin = "" if half is None else "±" + axes.text(name, half).removesuffix(" %")
+        text = f"{value:.{decimals}f}" if name.startswith("fid[") else axes.text(name, value)
+        fields.append(Field(text, repr(value), margin, value == top))
+    hint = "higher is better" if rising else "lower is better"
+    return _Measure(Column(axes.score_title(name), hint, numeric=True), tuple(fields))
+
+
+def _text(title: str, hint: str, values: Sequence[str]) -> _Measure:
+    return _Measure(Column(title, hint, numeric=False), tuple(Field(value, value) for value in values))
+
+
+def _scaled(title: str, hint: str, values: Sequence[float | None], unit: str) -> _Measure:
+    """A column of seconds or bytes, in the one unit that suits its largest value."""
+    largest = max((value for value in values if value is not None), default=0.0)
+    scales = ((1.0, "s"), (1e3, "ms")) if unit == "s" else ((1e-9, "GB"), (1e-6, "MB"))
+    factor, shown = scales[0] if largest * scales[0][0] >= 1 else scales[1]
+    scaled = [None if value is None else value * factor for value in values]
+    # Process memory only rises from cell to cell, so no peak of memory is marked as the best.
+    return _number(
+        f"{title} ({shown})", f"{hint}; lower is better", scaled, rising=False if unit == "s" else None
+    )
+
+
+def _number(
+    title: str,
+    hint: str,
+    values: Sequence[float | None],
+    *,
+    exact: bool = False,
+    rising: bool | None = None,
+) -> _Measure:
+    """A column of numbers, `exact` ones as they are and others with one count of decimals."""
+    decimals = _decimals(values)
+    top = None if rising is None else _top(values, rising)
+    fields = []
+    for value in values:
+        text = "" if value is None else f"{value:g}" if exact else f"{value:.{decimals}f}"
+        fields.append(
+            Field(text, "" if value is None else repr(value), "", value is not None and value == top)
+        )
+    return _Measure(Column(title, hint, numeric=True), tuple(fields))
+
+
+def _decimals(values: Sequence[float | None]) -> int:
+    """Decimals that give the smallest value three digits, at most four."""
+    smallest = min((abs(value) for value in values if value), default=1.0)
+    return min(4, max(0, 2 - math.floor(math.log10(smallest))))
+
+
+def _take(results: Sequence[CellResult], of: Getter) -> list[float | None]:
+    return [None if result.error else of(result) for result in results]
+
+
+def _top(values: Sequence[float | None], rising: bool) -> float | None:
+    known = [value for value in values if value is not None]
+    return (max if rising else min)(known, default=None)

@@ -1,0 +1,110 @@
+"""Cells and pictures as pandas frames, and as CSV files that a spreadsheet can open safely."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from eval.records import CellResult, ImageRow, Score
+from eval.reporting.axes import score_names, separated
+from eval.running.atomic import write_atomic
+
+# Seeds stay Python integers: they may exceed 64 bits signed.
+_CELL_COLUMNS = {
+    "key": "str", "sampler": "str", "steps": "Int64", "guidance": "Float64", "model_evals": "Int64",
+    "images": "Int64", "seed": "object", "width": "Int64", "height": "Int64", "device": "str", "dtype": "str",
+}  # fmt: skip
+_COST_COLUMNS = {
+    "images_per_s": "Float64", "batch": "Int64", "latency_p50_s": "Float64", "latency_p95_s": "Float64",
+    "gpu_allocated_bytes": "Int64", "gpu_reserved_bytes": "Int64", "process_peak_rss_bytes": "Int64",
+    "text_s": "Float64", "denoise_s": "Float64", "decode_s": "Float64", "generate_s": "Float64",
+    "error": "str", "reasons": "str", "identity": "str",
+}  # fmt: skip
+_IMAGE_COLUMNS = {
+    "cell_key": "str", "index": "Int64", "seed": "object", "prompt": "str", "path": "str",
+    "clip_score": "Float64",
+}  # fmt: skip
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def cells_frame(results: Sequence[CellResult]) -> pd.DataFrame:
+    """One row a cell, failed ones too; whatever is not known is missing (NA), never 0.
+
+    Scores are columns by name with `<name>_low` and `<name>_high`, the ends of the 95 % interval.
+    Seconds end in `_s`, bytes in `_bytes`. A name that bears a second identity is a column of its own.
+    """
+    results = separated(results)
+    names = score_names(results)
+    scores = {f"{name}{end}": "Float64" for name in names for end in ("", "_low", "_high")}
+    columns = _CELL_COLUMNS | scores | _COST_COLUMNS
+    return pd.DataFrame([_cell_row(result, names) for result in results], columns=list(columns)).astype(
+        columns
+    )
+
+
+def images_frame(rows: Iterable[ImageRow]) -> pd.DataFrame:
+    """One row a picture: whose it is, what was asked, its CLIP score and one `judge_<attribute>` each."""
+    rows = tuple(rows)
+    judged = {f"judge_{name}": "boolean" for row in rows for name in row.judge or {}}
+    columns = _IMAGE_COLUMNS | judged
+    return pd.DataFrame([_image_row(row) for row in rows], columns=list(columns)).astype(columns)
+
+
+def write_cells_csv(results: Sequence[CellResult], path: Path) -> None:
+    """Write `cells_frame` to `path`, whole or not at all. Raises RunFolderError where the disk refuses."""
+    write_atomic(path, _csv(cells_frame(results)))
+
+
+def write_images_csv(rows: Iterable[ImageRow], path: Path) -> None:
+    """Write `images_frame` to `path`, whole or not at all. Raises RunFolderError where the disk refuses."""
+    write_atomic(path, _csv(images_frame(rows)))
+
+
+def _cell_row(result: CellResult, names: Iterable[str]) -> dict[str, object]:
+    cell = result.cell
+    row: dict[str, object] = {
+        "key": cell.key, "sampler": cell.sampler, "steps": cell.steps, "guidance": cell.guidance,
+        "model_evals": result.model_evals, "images": cell.count, "seed": cell.seed,
+        "width": cell.width, "height": cell.height, "device": result.device, "dtype": cell.dtype,
+        "generate_s": result.generate_s, "error": result.error,
+        "reasons": _reasons(result), "identity": _identity(result.scores),
+    }  # fmt: skip
+    for score in (result.score(name) for name in names):
+        if score is not None:
+            row |= {score.name: score.value, f"{score.name}_low": score.low, f"{score.name}_high": score.high}
+    for part in (result.timing, result.memory):
+        row |= {name: getattr(part, name) for name in _COST_COLUMNS if hasattr(part, name)}
+    return row
+
+
+def _image_row(row: ImageRow) -> dict[str, object]:
+    judged = {f"judge_{name}": right for name, right in (row.judge or {}).items()}
+    return {name: getattr(row, name) for name in _IMAGE_COLUMNS} | judged
+
+
+def _reasons(result: CellResult) -> str | None:
+    """Why something is missing from the row, as `what: why; what: why`."""
+    found = {score.name: score.reason for score in result.scores}
+    found["timing"] = result.timing.reason if result.timing else None
+    found["memory"] = result.memory.reason if result.memory else None
+    return "; ".join(f"{what}: {why}" for what, why in found.items() if why) or None
+
+
+def _identity(scores: Iterable[Score]) -> str | None:
+    return " | ".join(f"{score.name}: {score.identity}" for score in scores) or None
+
+
+def _csv(frame: pd.DataFrame) -> bytes:
+    """UTF-8 CSV: missing is an empty field, numbers keep every digit, text cannot become a formula."""
+    guarded = frame.rename(columns=_guard)
+    for name in guarded.columns[guarded.dtypes == "str"]:
+        guarded[name] = guarded[name].map(_guard, na_action="ignore")
+    # RFC 4180's line ends: with a bare "\n", a carriage return inside text goes unquoted and splits its row.
+    return guarded.to_csv(index=False, na_rep="", lineterminator="\r\n").encode()
+
+
+def _guard(text: str) -> str:
+    """Spreadsheets run text that starts like a formula; an apostrophe before it keeps it text."""
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text

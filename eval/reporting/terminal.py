@@ -1,0 +1,59 @@
+"""The winners and the Pareto front as plain text, for the end of a sweep. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eval.records import CellResult, Run
+from eval.reporting import axes
+from eval.reporting.decide import Decision, decide
+from eval.reporting.ranking import pareto_front, winners
+
+Row = tuple[str, ...]
+
+
+def winners_text(run: Run) -> str:
+    """Tables of the winners and of the front of quality against cost, and the decision in one line."""
+    results = axes.separated(run.results)
+    if not any(result.error is None for result in results):
+        return "no cell has a result"
+    rows: list[Row] = [(winner.title, winner.result.cell.label, winner.value) for winner in winners(results)]
+    parts = [_table(("winner", "setting", "value"), rows)]
+    quality = axes.judge_name(results) or axes.CLIP
+    if front := _front(results, quality):
+        cost = axes.cost_of(results)
+        title = f"Pareto front: {axes.score_title(quality)} against {cost.noun}, cheapest first"
+        parts.append(f"{title}\n{_table(('setting', cost.noun, axes.score_title(quality)), front)}")
+    parts.append(_choice(decide(run.results, run.images)))
+    return "\n\n".join(parts)
+
+
+def _front(results: Sequence[CellResult], quality: str) -> list[Row]:
+    cost = axes.cost_of(results)
+    done = [result for result in results if result.error is None]
+    costs, values = [cost.of(result) for result in done], [axes.value(result, quality) for result in done]
+    if all(value is None for value in values):
+        return []
+    rows: list[Row] = []
+    for index in pareto_front(costs, values, higher_is_better=axes.higher_is_better(done, quality)):
+        spent, value = costs[index], values[index]
+        if spent is not None and value is not None:
+            rows.append((done[index].cell.label, cost.text(spent), axes.text(quality, value)))
+    return rows
+
+
+def _choice(decision: Decision) -> str:
+    if decision.chosen is None:
+        return f"no choice: {decision.reason}"
+    spent = decision.cost.of(decision.chosen)
+    price = "" if spent is None else f", {decision.cost.text(spent)}"
+    return f"cheapest that cannot be told apart from the best CLIP score: {decision.chosen.cell.label}{price}"
+
+
+def _table(head: Row, rows: Sequence[Row]) -> str:
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    rule = tuple("-" * width for width in widths)
+    lines = (
+        (text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in (head, rule, *rows)
+    )
+    return "\n".join("  ".join(line).rstrip() for line in lines)

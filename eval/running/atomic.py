@@ -1,0 +1,96 @@
+"""Files that are whole or absent: temporary name, fsync, rename; and the disk's refusals in one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+from sdkit._errors import SdkitError
+
+
+class RunFolderError(SdkitError):
+    """The run's folder cannot be written or read: no permission, no space, or contents of another version."""
+
+
+def write_atomic(path: Path, payload: bytes, *, durable: bool = True) -> None:
+    """Put `payload` at `path`; a reader sees the old file or the new one, never a part.
+
+    Args:
+        durable: also survive a power cut. Pictures do without: each is checked when it is read back.
+
+    Raises:
+        RunFolderError: the system refused.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(payload)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        _discard(temporary)
+        raise refusal(path, error) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make `path` and its parents.
+
+    Raises:
+        RunFolderError: the system refused, or a file stands in the way.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise refusal(path, error) from error
+
+
+def probe(folder: Path) -> None:
+    """Make `folder` and write a file into it, so that a refusal comes before hours of work.
+
+    Raises:
+        RunFolderError: it cannot be made or written to.
+    """
+    make_folder(folder)
+    target = folder / ".probe"
+    write_atomic(target, b"x" * 4096)
+    _discard(target)
+
+
+def require_space(folder: Path, needed_bytes: int) -> None:
+    """Check that about `needed_bytes` more fit on the disk of `folder`.
+
+    Raises:
+        RunFolderError: less is free.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise RunFolderError(
+            f"run folder {folder} needs about {needed_bytes / 1e9:.2f} GB, got {free / 1e9:.2f} GB free; "
+            "free some space or choose another disk with out=FOLDER"
+        )
+
+
+def refusal(path: Path, error: OSError) -> RunFolderError:
+    """The system's refusal to touch `path`, in one line with a remedy."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RunFolderError(
+            f"no space left to write {path}; free some, or choose another disk with out=FOLDER"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return RunFolderError(f"no permission to write {path}; choose another folder with out=FOLDER")
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return RunFolderError(f"run folder {path} is in the way of a file; choose another with out=FOLDER")
+    return RunFolderError(
+        f"cannot use {path}: {error.strerror or error}; choose another folder with out=FOLDER"
+    )
+
+
+def _discard(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:  # pragma: no cover - what could not be written may not be removable either
+        return

@@ -1,0 +1,92 @@
+"""Everything that stays the same over the grid, made ready and checked before the first picture."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from eval.records import Cell, Plan, digest
+from eval.running.atomic import require_space
+from eval.running.environment import environment
+from eval.running.generator import Generator
+from eval.running.grid import grid_cells
+from eval.running.measure import clock
+from eval.running.progress import counting
+from eval.running.store import RunFolder
+from eval.scoring.references import open_reference
+from eval.scoring.scorer import Scorer, load_scorer
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A model with its prompts encoded, a scorer with its reference, and the folder that results go to."""
+
+    plan: Plan
+    generator: Generator[Any]
+    text: Any
+    """The encoded prompts, all of them, once."""
+    text_s: float
+    """Seconds that encoding took, over the number of prompts."""
+    scorer: Scorer
+    folder: RunFolder
+    cells: tuple[Cell, ...]
+    environment: dict[str, str]
+
+    @property
+    def setup(self) -> str:
+        """Digest of what decides scores and costs beside the pixels; a cell of another is done again."""
+        return digest([self.scorer.digest, asdict(self.plan.hardware), self.generator.device_name])
+
+
+def open_session(plan: Plan) -> Generator[Any]:
+    """The plan's model in a `sdkit.Session`, its weights read. Raises SdkitError as that does."""
+    from sdkit import Session
+
+    session = Session(plan.model.source, device=plan.model.device, dtype=plan.model.dtype)
+    session.check_size(plan.model.width, plan.model.height)
+    session.load()
+    return session
+
+
+def prepare(plan: Plan, folder: RunFolder) -> Bench:
+    """Load the model and the scorer, encode the prompts, take the reference's moments.
+
+    Raises:
+        SdkitError: anything that can be known to be wrong before the first picture.
+    """
+    import torch
+
+    if plan.hardware.threads is not None:
+        torch.set_num_threads(plan.hardware.threads)
+    generator = open_session(plan)
+    cells = grid_cells(plan, generator)
+    require_space(folder.root, _bytes_needed(cells))
+    scorer = _scorer(plan, generator, folder, (cells[0].width, cells[0].height))
+    start = clock(generator.device)
+    text = generator.encode(plan.prompts.texts, negative_prompt=plan.model.negative_prompt)
+    text_s = (clock(generator.device) - start) / len(text)
+    found = environment(generator.device_name)
+    found["prompts cut by the model's text encoder"] = f"{len(text.truncated)} of {len(text)}"
+    found["prompts cut by the scorer's text encoder"] = (
+        f"{scorer.clip.truncated(plan.prompts.texts)} of {len(text)}"
+    )
+    return Bench(plan, generator, text, text_s, scorer, folder, cells, found)
+
+
+def _scorer(plan: Plan, generator: Generator[Any], folder: RunFolder, size_px: tuple[int, int]) -> Scorer:
+    reference = open_reference(plan.reference)
+    with counting("reference pictures", reference.count if reference else 0) as bar:
+        return load_scorer(
+            plan.metrics,
+            plan.prompts.texts,
+            reference,
+            device=generator.device,
+            size_px=size_px,
+            cache=folder,
+            on_reference=bar.update,
+        )
+
+
+def _bytes_needed(cells: tuple[Cell, ...]) -> int:
+    """Half of the raw pixels, which is what PNG makes of photographs, and 16 kB a picture for the rest."""
+    return sum(cell.count * (cell.width * cell.height * 3 // 2 + 16_384) for cell in cells)

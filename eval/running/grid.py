@@ -1,0 +1,66 @@
+"""A plan to its cells, and what each will cost in denoiser rows: the base of an honest time left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from eval.records import Cell, Plan
+from eval.running.generator import Generator
+
+
+def grid_cells(plan: Plan, generator: Generator[Any]) -> tuple[Cell, ...]:
+    """Every sampler with every step count and every guidance scale, in that order."""
+    width, height = generator.default_size
+    return tuple(
+        Cell(
+            model_fingerprint=generator.fingerprint,
+            sampler=sampler,
+            steps=steps,
+            guidance=guidance,
+            prompts_digest=plan.prompts.digest,
+            count=len(plan.prompts.texts),
+            seed=plan.grid.seed,
+            width=plan.model.width or width,
+            height=plan.model.height or height,
+            dtype=generator.dtype,
+            device_type=generator.device.partition(":")[0],
+            negative_prompt=plan.model.negative_prompt,
+        )
+        for sampler, steps, guidance in product(plan.grid.samplers, plan.grid.steps, plan.grid.guidances)
+    )
+
+
+@dataclass(frozen=True)
+class Spent:
+    """A cell that was computed: how many denoiser rows it took, and how long."""
+
+    rows: float
+    seconds: float
+
+
+def denoiser_rows(cell: Cell, model_evals: int) -> int:
+    """Rows that go through the denoiser for the scored pictures; guidance doubles them."""
+    return model_evals * cell.count * (1 if cell.guidance == 1 else 2)
+
+
+def seconds_left(spent: Sequence[Spent], rows_left: Sequence[float]) -> float | None:
+    """Time for the cells still to do: a line through the cells done, seconds = fixed + rate · rows.
+
+    The mean time of a cell would mislead: cells differ tenfold, and the costly ones may all come last.
+    None until one cell is done.
+    """
+    if not spent or not rows_left:
+        return 0.0 if not rows_left else None
+    n = len(spent)
+    mean_rows = sum(each.rows for each in spent) / n
+    mean_s = sum(each.seconds for each in spent) / n
+    spread = sum((each.rows - mean_rows) ** 2 for each in spent)
+    rate = mean_s / mean_rows
+    if spread > 0:
+        slope = sum((each.rows - mean_rows) * (each.seconds - mean_s) for each in spent) / spread
+        rate = min(max(slope, 0.0), rate)  # neither part can be negative
+    fixed = mean_s - rate * mean_rows
+    return sum(fixed + rate * rows for rows in rows_left)

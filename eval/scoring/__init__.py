@@ -1,0 +1,1 @@
+"""From pictures to numbers: encoders, pure metrics over features, intervals, prompts and references."""

@@ -1,0 +1,150 @@
+"""The configuration composes, becomes a frozen plan, and says what is wrong with it in one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from eval.command import one_line
+from eval.config import CONF, ROOT, register, to_plan, to_yaml
+from eval.records import Plan
+from sdkit import InvalidRequest, UnknownSampler
+
+GROUPS = {
+    folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
+    for folder in sorted(CONF.iterdir())
+    if folder.is_dir()
+}
+Ask = Callable[..., Plan]
+
+
+@pytest.fixture
+def ask() -> Ask:
+    def plan(*overrides: str) -> Plan:
+        register()
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return to_plan(compose("sweep", list(overrides)))
+
+    return plan
+
+
+def test_the_default_is_at_least_36_cells_of_128_prompts_on_the_bundled_model(ask: Ask) -> None:
+    plan = ask()
+    assert plan.model.source == "shapes"
+    assert len(plan.grid.samplers) * len(plan.grid.steps) * len(plan.grid.guidances) >= 36
+    assert len(plan.prompts.texts) == 128
+    assert (plan.model.device, plan.model.dtype) == ("cpu", "float32")
+
+
+@pytest.mark.parametrize(
+    ("group", "option"), [(group, option) for group, options in GROUPS.items() for option in options]
+)
+def test_every_option_of_every_group_composes(group: str, option: str, tmp_path: Path) -> None:
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = compose("sweep", [f"{group}={option}"])
+    assert OmegaConf.to_object(composed) is not None
+    assert to_yaml(composed)
+
+
+def test_equal_plans_share_a_folder_and_others_do_not(ask: Ask) -> None:
+    assert ask().folder == ask("out=null").folder
+    assert Path(ask().folder).parent == ROOT / "reports"
+    assert Path(ask().folder).name.startswith("shapes-")
+    assert ask("grid.seed=1").folder != ask().folder
+    assert ask("out=/somewhere").folder == "/somewhere"
+
+
+def test_a_models_name_cannot_leave_the_reports(ask: Ask) -> None:
+    folder = Path(ask("model=folder", "model.source=x", "model.name=../../etc/x y").folder)
+    assert folder.parent == ROOT / "reports"
+    assert folder.name.startswith("etc-x-y-")
+
+
+def test_aliases_and_repeats_become_one_axis_value(ask: Ask) -> None:
+    grid = ask(
+        "grid.sampler=[Euler a,euler_ancestral,ddim]", "grid.steps=[4,4]", "grid.guidance=[1,1.0]"
+    ).grid
+    assert (grid.samplers, grid.steps, grid.guidances) == (("euler_a", "ddim"), (4,), (1.0,))
+
+
+def test_a_prompt_file_and_a_reference_folder_become_the_plan(ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("a cat\na dog\n")
+    (tmp_path / "1.png").touch()
+    (tmp_path / "2.png").touch()
+    plan = ask(
+        "prompts=file", f"prompts.path={tmp_path}/p.txt", "reference=folder", f"reference.path={tmp_path}"
+    )
+    assert plan.prompts.texts == ("a cat", "a dog")
+    assert plan.reference.path == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["grid.sampler=[eular]"], "got 'eular'; nearest: euler"),
+        (["grid.sampler=[]"], "grid.sampler must hold at least one value"),
+        (["grid.steps=[4,0]"], "steps must be 1..1000, got 0"),
+        (["grid.steps=[1000000]"], "steps must be 1..1000, got 1000000"),
+        (["grid.sampler=[heun]", "grid.steps=[2]"], "steps must be 3..1000 for heun, got 2"),
+        (["grid.guidance=[0.5]"], "guidance_scale must be 1..50"),
+        (["grid.seed=-1"], "grid.seed must be 0.."),
+        (["model.width=65"], "model.width must be a multiple of 8 in 8..4096, got 65; try 64"),
+        (["model.height=100000"], "model.height must be a multiple of 8"),
+        (["model=folder"], "model.source must be a folder or a hub id"),
+        (["prompts.count=0"], "prompts.count must be 1 or more, got 0"),
+        (["prompts=file"], "prompts.path must be a file for prompts=file, got nothing"),
+        (["prompts=file", "prompts.path=/none.txt"], "prompts file /none.txt cannot be read"),
+        (["prompts.kind=poem"], "prompts.kind must be one of shapes, file, got 'poem'"),
+        (["reference=folder"], "reference.path must be a folder of pictures"),
+        (["reference=folder", "reference.path=/none"], "got '/none'; there is none"),
+        (["reference.count=1"], "reference.count must be 2..50000, got 1"),
+        (["metrics.fid=fid"], "metrics.fid must be one of shapes-clip, inception, got 'fid'"),
+        (["hardware.batch=0"], "hardware.batch must be 1..4096, got 0"),
+        (["hardware.dtype=float8"], "hardware.dtype must be one of float32"),
+        (["hardware.threads=0"], "hardware.threads must be 1..4096, got 0"),
+    ],
+)
+def test_a_bad_value_is_one_line_that_says_what_is_allowed(ask: Ask, overrides: list[str], said: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        ask(*overrides)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_sampler_has_its_own_kind(ask: Ask) -> None:
+    with pytest.raises(UnknownSampler):
+        ask("grid.sampler=[nope]")
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("grid.step=[4]", "nearest: grid.steps"),
+        ("model=sdlx", "sdxl"),
+        ("modle=shapes", "nearest: model"),
+        ("grid.steps=[a]", "could not be converted to Integer"),
+        ("grid.steps=4", "grid.steps"),
+        ("grid.steps=[4", "grid.steps=[4"),
+    ],
+)
+def test_hydras_own_refusals_become_one_line(ask: Ask, override: str, said: str) -> None:
+    with pytest.raises((HydraException, OmegaConfBaseException)) as caught:
+        ask(override)
+    line = one_line(caught.value)
+    assert said in line
+    assert "\n" not in line
+
+
+def test_importing_the_harness_loads_no_torch() -> None:
+    code = "import sys, eval.config; print([name for name in ('torch', 'diffusers') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,170 @@
+"""Figures: right points, right labels, and gaps where something is missing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from eval.records import (
+    Cell,
+    CellResult,
+    GridPlan,
+    HardwarePlan,
+    MetricsPlan,
+    ModelPlan,
+    Plan,
+    PromptSet,
+    ReferencePlan,
+    Run,
+    Score,
+    Timing,
+)
+from eval.reporting import canvas
+from eval.reporting.axes import LATENCY
+from eval.reporting.figures import clip_against_fid, hover, quality_against_cost, score_against_steps, spread
+from eval.reporting.heatmaps import heat_maps
+from eval.reporting.panels import panels
+
+FID = "fid[shapes-clip]"
+
+
+def result(
+    sampler: str, steps: int, guidance: float, clip: float | None, fid: float | None, latency_s: float | None
+) -> CellResult:
+    cell = Cell("f00d", sampler, steps, guidance, "p", 8, 0, 64, 64, "float32", "cpu")
+    scores = (Score("clip_score", clip, 8, True, "e"), Score(FID, fid, 8, False, "f"))
+    return CellResult(cell, "CPU", steps, scores, Timing(4, (), (), None, latency_s, None, None, None, None))
+
+
+def run(*results: CellResult) -> Run:
+    samplers = tuple(dict.fromkeys(each.cell.sampler for each in results))
+    plan = Plan(
+        ModelPlan("shapes", "shapes", "cpu", "float32"),
+        PromptSet("few", ("a star",)),
+        ReferencePlan("shapes", 64),
+        MetricsPlan("shapes", "shapes-clip"),
+        GridPlan(samplers, (5, 10), (1.0, 4.0), 0),
+        HardwarePlan(4, 1, 1),
+        "nowhere",
+    )
+    return Run(plan, results, {}, {}, "")
+
+
+FOUR = (
+    result("ddim", 5, 4.0, 29.0, 3.0, 1.0),
+    result("ddim", 5, 1.0, 25.0, 4.0, 0.9),
+    result("ddim", 10, 1.0, 26.0, 2.0, 2.0),
+    result("ddim", 10, 4.0, 31.0, 1.0, 2.1),
+)
+
+
+def test_quality_against_cost_puts_each_cell_at_its_cost_and_score() -> None:
+    front, points = quality_against_cost(run(*FOUR), FID).data
+    assert list(zip(points.x, points.y, strict=True)) == [(1.0, 3.0), (0.9, 4.0), (2.0, 2.0), (2.1, 1.0)]
+    assert list(front.x) == [0.9, 1.0, 2.0, 2.1]
+    assert list(front.y) == [4.0, 3.0, 2.0, 1.0]
+
+
+def test_a_cell_without_score_or_cost_is_no_point() -> None:
+    missing = (result("ddim", 20, 1.0, 26.0, None, 4.0), result("ddim", 20, 4.0, 26.0, 1.5, None))
+    _, points = quality_against_cost(run(*FOUR, *FOUR, *missing), FID).data
+    assert len(points.x) == 8
+    assert None not in points.y
+    assert 0 not in points.x
+
+
+def test_the_cost_axis_says_which_cost_it_is() -> None:
+    title = quality_against_cost(run(*FOUR), FID).layout.xaxis.title.text
+    assert "p50" in title
+    untimed = [replace(each, timing=None) for each in FOUR]
+    figure = quality_against_cost(run(*untimed), FID)
+    assert "evaluations" in figure.layout.xaxis.title.text
+    assert list(figure.data[1].x) == [5.0, 5.0, 10.0, 10.0]
+    timing = Timing(4, (), (), 4.0, None, None, None, None, None)
+    batched = quality_against_cost(run(*(replace(each, timing=timing) for each in FOUR)), FID)
+    assert "in batches" in batched.layout.xaxis.title.text
+    assert set(batched.data[1].x) == {0.25}
+
+
+def test_clip_against_fid_draws_each_sampler_along_guidance_one_plot_a_step_count() -> None:
+    other = [replace(each, cell=replace(each.cell, sampler="heun")) for each in FOUR]
+    figure = clip_against_fid(run(*FOUR, *other))
+    assert [trace.name for trace in figure.data] == ["ddim", "heun", "ddim", "heun"]
+    assert list(figure.data[0].x) == [4.0, 3.0]
+    assert list(figure.data[0].y) == [25.0, 29.0]
+    assert list(figure.data[0].text) == ["1", "4"]
+    assert [note.text for note in figure.layout.annotations] == ["5 steps", "10 steps"]
+
+
+def test_a_missing_value_breaks_the_line_and_is_not_bridged() -> None:
+    line = [result("ddim", 5, g, 20 + g, None if g == 2 else 3 - g / 4, 1.0) for g in (1.0, 2.0, 4.0)]
+    (trace,) = clip_against_fid(run(*line)).data
+    assert list(trace.x) == [2.75, None, 2.0]
+    assert list(trace.y) == [21.0, None, 24.0]
+    assert trace.connectgaps is False
+
+
+def test_steps_are_drawn_at_the_best_guidance_of_each() -> None:
+    (trace,) = score_against_steps(run(*FOUR), FID).data
+    assert list(trace.x) == [5, 10]
+    assert list(trace.y) == [3.0, 1.0]
+    (trace,) = score_against_steps(run(*FOUR), "clip_score").data
+    assert list(trace.y) == [29.0, 31.0]
+
+
+def test_heat_maps_lay_guidance_over_steps_and_leave_missing_fields_empty() -> None:
+    (trace,) = heat_maps(run(*FOUR[:3]), "clip_score").data
+    assert [list(row) for row in trace.z] == [[25.0, 26.0], [29.0, None]]
+    assert [list(row) for row in trace.text] == [["25.00", "26.00"], ["29.00", ""]]
+    assert (list(trace.x), list(trace.y)) == (["5", "10"], ["1", "4"])
+
+
+def test_heat_maps_share_one_scale_on_which_dark_is_better() -> None:
+    assert heat_maps(run(*FOUR), "clip_score").layout.coloraxis.reversescale is False
+    assert heat_maps(run(*FOUR), FID).layout.coloraxis.reversescale is True
+
+
+def test_values_over_a_wide_range_are_drawn_on_a_logarithmic_axis_with_plain_ticks() -> None:
+    axis = canvas.axis("FID", [0.5, None, 40.0])
+    assert axis["type"] == "log"
+    assert {"0.5", "1", "10"} <= set(axis["ticktext"])
+    assert "type" not in canvas.axis("FID", [0.0, 40.0])
+    assert "type" not in canvas.axis("FID", [])
+
+
+def test_round_ticks_cover_the_range() -> None:
+    for low, high in ((0.9, 8.7), (0.00012, 3), (3, 3.1), (47, 761)):
+        ticks = canvas.round_ticks(low, high)
+        assert ticks
+        assert all(math.isfinite(tick) for tick in ticks)
+        assert ticks[0] <= high
+        assert ticks[-1] >= low
+
+
+def test_only_figures_with_data_are_made() -> None:
+    without_fid = [replace(each, scores=each.scores[:1]) for each in FOUR]
+    assert [panel.anchor for panel in panels(run(*without_fid))] == ["cost-clip-score", "heat-clip-score"]
+    assert panels(run(replace(FOUR[0], error="out of memory"))) == ()
+    assert panels(run()) == ()
+
+
+def test_every_panel_of_a_full_run_is_there_once() -> None:
+    anchors = [panel.anchor for panel in panels(run(*FOUR))]
+    assert anchors == ["cost-fid", "cost-clip-score", "clip-fid", "steps", "heat-clip-score", "heat-fid"]
+
+
+def test_labels_are_shown_literally_and_never_as_markup() -> None:
+    evil = replace(FOUR[0], cell=replace(FOUR[0].cell, sampler='<a href="x">s</a>'))
+    assert "<a" not in hover(evil, LATENCY)
+    assert all("<a" not in (trace.name or "") for trace in quality_against_cost(run(evil), FID).data)
+
+
+@pytest.mark.parametrize(("count", "most"), [(3, 6), (6, 6), (20, 6), (7, 1), (0, 4)])
+def test_a_spread_keeps_both_ends_and_repeats_nothing(count: int, most: int) -> None:
+    chosen = spread(range(count), most)
+    assert len(chosen) == min(count, most)
+    assert chosen == sorted(set(chosen))
+    if count and most > 1:
+        assert (chosen[0], chosen[-1]) == (0, count - 1)

@@ -1,0 +1,322 @@
+"""The report: one file, nothing fetched, nothing of a prompt run, and a table that sorts in a browser."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eval.records import (
+    Cell,
+    CellResult,
+    GridPlan,
+    HardwarePlan,
+    ImageRow,
+    Memory,
+    MetricsPlan,
+    ModelPlan,
+    Plan,
+    PromptSet,
+    ReferencePlan,
+    Run,
+    Score,
+    Timing,
+)
+from eval.reporting.gallery import MAX_CELLS, embedded, gallery
+from eval.reporting.html import render, write_report
+from eval.running.store import RunFolder, load_run
+
+ROOT = Path(__file__).resolve().parents[1]
+EVIL = "</script><script>alert(1)</script>\"'&"
+PROMPTS = (EVIL, "=cmd()", "a red star")
+FID = "fid[shapes-clip]"
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def cell(sampler: str, steps: int, guidance: float = 4.0) -> Cell:
+    return Cell("f00d", sampler, steps, guidance, "p", 3, 0, 8, 8, "float32", "cpu")
+
+
+def result(at: Cell, clip: float, fid: float | None = 1.5) -> CellResult:
+    scores = (
+        Score("clip_score", clip, 3, True, "encoder shapes, sha256 9af1", clip - 1, clip + 1),
+        Score(FID, fid, 3, False, "features shapes-clip, reference 77c0"),
+        Score("judge_all", 2 / 3, 3, True, "judge 1"),
+    )
+    timing = Timing(3, (), (), 9.0, at.steps / 100, at.steps / 90, None, None, None)
+    return CellResult(at, "CPU", at.steps, scores, timing, Memory(None, None, 900_000_000, "no GPU"))
+
+
+def rows(at: Cell, clip: float) -> tuple[ImageRow, ...]:
+    verdicts = ({"shape": True}, {"shape": False}, None)
+    return tuple(
+        ImageRow(at.key, i, i, PROMPTS[i], f"cells/{at.key}/images/{i:05d}.png", clip + i, verdicts[i])
+        for i in range(3)
+    )
+
+
+FAILED = CellResult(cell("heun", 5), "CPU", None, error="3 pictures hold NaN <b>at heun</b>; use more steps")
+DONE = (
+    result(cell("ddim", 5), 20.0),
+    result(cell("ddim", 10), 9.5, fid=None),
+    result(cell("heun", 10), 30.0),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder with three whole cells and a failed one."""
+    root = tmp_path_factory.mktemp("run")
+    plan = Plan(
+        ModelPlan("shapes", "shapes", "cpu", "float32"),
+        PromptSet("few", PROMPTS),
+        ReferencePlan("shapes", 64),
+        MetricsPlan("shapes", "shapes-clip"),
+        GridPlan(("ddim", "heun"), (5, 10), (4.0,), 0),
+        HardwarePlan(3, 1, 1),
+        str(root),
+    )
+    disk = RunFolder(root)
+    everything = (*DONE[:2], FAILED, DONE[2])
+    disk.write_head(
+        plan, "model: <shapes>\n", {"python": "3.11", "cpu": "<two cores>"}, [r.cell for r in everything]
+    )
+    rng = np.random.default_rng(1)
+    for each in everything:
+        disk.open_cell(each.cell)
+        clip = each.score("clip_score")
+        found = rows(each.cell, clip.value) if clip and clip.value else ()
+        for row in found:
+            Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(root / row.path)
+        disk.write_cell(each, found, {}, "scoring")
+    return root
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> str:
+    return write_report(folder).read_text(encoding="utf-8")
+
+
+class Outline(HTMLParser):
+    """What a browser sees: tags with their attributes, and text outside of scripts and styles."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.scripts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, text: str) -> None:
+        if self.cdata_elem == "script":
+            self.scripts.append(text)
+        elif self.cdata_elem is None:
+            self.text += text
+
+
+def test_a_prompt_is_text_on_the_page_and_never_markup(page: str) -> None:
+    outline = Outline(page)
+    assert "alert(1)" not in " ".join(outline.scripts)
+    assert EVIL in [attributes.get("alt") for tag, attributes in outline.tags if tag == "img"]
+    assert EVIL in outline.text
+    assert "<script>alert" not in page
+
+
+def test_errors_environment_and_configuration_are_escaped_too(page: str) -> None:
+    outline = Outline(page)
+    for text in ("3 pictures hold NaN <b>at heun</b>; use more steps", "<two cores>", "model: <shapes>"):
+        assert text in outline.text
+    assert not [tag for tag, _ in outline.tags if tag in ("b", "two", "shapes")]
+
+
+def test_text_inside_a_figure_cannot_end_its_script_element(folder: Path) -> None:
+    run = load_run(folder)
+    evil = replace(run.results[0], cell=replace(run.results[0].cell, sampler="</script><i>\u2028"))
+    plan = replace(run.plan, grid=replace(run.plan.grid, samplers=(evil.cell.sampler,)))
+    outline = Outline(render(replace(run, plan=plan, results=(evil,)), folder))
+    assert not [tag for tag, _ in outline.tags if tag == "i"]
+    figures = [script for script in outline.scripts if script.lstrip().startswith("{")]
+    assert figures
+    assert all(json.loads(script)["data"] for script in figures)
+
+
+def test_the_page_fetches_nothing(page: str) -> None:
+    for tag, attributes in Outline(page).tags:
+        for name in ("src", "href", "srcset", "action", "data", "poster"):
+            address = attributes.get(name) or ""
+            assert address.startswith(("#", "data:")) or not address, (tag, address)
+    styles = "".join(re.findall(r"<style>(.*?)</style>", page, re.DOTALL))
+    assert "url(" not in styles
+    assert "@import" not in styles
+    assert "default-src 'none'" in page
+
+
+def test_the_page_stays_below_eight_megabytes_with_plotly_once(page: str) -> None:
+    assert len(page.encode()) < 8_000_000
+    assert page.count("plotly.js v") == 1
+
+
+def test_failed_cells_are_counted_and_shown_with_their_errors(page: str) -> None:
+    text = " ".join(Outline(page).text.split())
+    assert "1 of 4 settings failed" in text
+    assert "3 of 4 done, 1 failed" in text
+    assert FAILED.cell.label in text
+
+
+def test_a_missing_value_is_an_empty_field(page: str) -> None:
+    row = page.split(f'<tr data-key="{DONE[1].cell.key}"')[1].split("</tr>")[0]
+    fields = re.findall(r'<td data-sort="([^"]*)"', row)
+    heads = re.findall(r"<button[^>]*>([^<]+)<span", page)
+    assert fields[heads.index(FID)] == ""
+    assert fields[heads.index("CLIP score")] == "9.5"
+    failed = page.split(f'<tr data-key="{FAILED.cell.key}"')[1].split("</tr>")[0]
+    assert re.findall(r'<td data-sort="([^"]*)"', failed)[3:] == [""] * (len(heads) - 3)
+
+
+def test_every_metric_is_explained_with_its_identity(page: str) -> None:
+    text = " ".join(Outline(page).text.split())
+    assert "NOT the FID of the literature" in text
+    assert "CLIP encoder “shapes”" in text
+    for each in DONE[0].scores:
+        assert each.identity in text
+
+
+def test_the_decision_comes_first_with_its_evidence(page: str) -> None:
+    text = Outline(page).text
+    headings = ("Evidence", "Winners by", "One point a setting", "Same prompts", "Click a heading")
+    places = [text.index(heading) for heading in headings]
+    assert places == sorted(places)
+    assert "heun · 10 steps · g 4 has the highest CLIP score, 30.00" in text
+
+
+def test_a_run_without_any_result_still_gives_a_report(folder: Path) -> None:
+    empty: Run = replace(load_run(folder), results=(), images={})
+    text = Outline(render(empty, folder)).text
+    assert "no cell is whole yet" in text
+    assert "4 not run" in text
+
+
+def test_pictures_are_embedded_byte_for_byte_when_small_and_reduced_when_large(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "small.png")
+    Image.new("RGB", (1024, 512), "red").save(tmp_path / "large.png")
+    uri, small = embedded(tmp_path, "small.png")
+    assert small
+    assert uri is not None
+    assert base64.b64decode(uri.split(",")[1]) == (tmp_path / "small.png").read_bytes()
+    uri, small = embedded(tmp_path, "large.png")
+    assert not small
+    assert uri is not None
+    assert len(uri) < 20_000
+
+
+def test_only_pictures_inside_the_run_folder_are_read(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
+    (run / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (run / "link.png").symlink_to(tmp_path / "secret.png")
+    for path in ("../secret.png", str(tmp_path / "secret.png"), "link.png", "broken.png", "none.png", "."):
+        assert embedded(run, path) == (None, True)
+
+
+def test_the_grid_of_pictures_shows_a_choice_of_cells_with_the_chosen_one(folder: Path) -> None:
+    run = load_run(folder)
+    many = [result(cell("ddim", n, g), 20.0 + g) for n in range(1, 31) for g in (1.0, 4.0)]
+    images = {each.cell.key: rows(each.cell, 20.0) for each in many}
+    chosen = next(each for each in many if (each.cell.steps, each.cell.guidance) == (17, 1.0))
+    shown = gallery(replace(run, results=tuple(many), images=images), folder, chosen)
+    assert len(shown.cells) <= MAX_CELLS
+    assert chosen in shown.cells
+    assert {each.cell.guidance for each in shown.cells} == {1.0}
+    assert [row.prompt for row in shown.rows] == list(PROMPTS)
+    assert all(len(row.pictures) == len(shown.cells) for row in shown.rows)
+
+
+def test_the_script_rebuilds_tables_and_report(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "eval" / "report.py", folder], capture_output=True, text=True, check=True
+    )
+    assert "report.html" in done.stdout
+    with (folder / "images.csv").open(newline="") as stream:
+        prompts = {row["prompt"] for row in csv.DictReader(stream)}
+    assert "'=cmd()" in prompts
+    assert len((folder / "cells.csv").read_text().splitlines()) == 5
+
+
+@pytest.mark.parametrize("arguments", [[], ["nowhere"], ["a", "b"], ["--all"]])
+def test_a_users_mistake_is_one_line_and_exit_code_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from eval.report import main
+
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: ")
+    assert said.err.count("\n") == 1
+
+
+PROBE = """
+<script>
+const found = document.body.dataset;
+document.addEventListener("securitypolicyviolation", (event) => { found.blocked = event.blockedURI; });
+window.addEventListener("error", (event) => { found.error = event.message; });
+const order = () => [...document.querySelectorAll("#sheet tbody tr")].map((row) => row.dataset.key).join(" ");
+const click = (title) => {
+  const head = [...document.querySelectorAll("#sheet th")].find((each) => each.textContent.startsWith(title));
+  head.querySelector("button").click();
+  return head.getAttribute("aria-sort") + " " + order();
+};
+found.clipUp = click("CLIP score");
+found.clipDown = click("CLIP score");
+found.fidUp = click("fid");
+found.fidDown = click("fid");
+found.sampler = click("Sampler");
+const count = () => { found.plots = document.querySelectorAll(".plot .main-svg").length; };
+setTimeout(count, 3000);
+</script>
+"""
+
+
+@pytest.fixture
+def seen(page: str, tmp_path: Path) -> dict[str, str]:
+    """What the probe found on the page in a real browser: its data attributes of the body."""
+    if BROWSER is None:
+        pytest.skip("NO BROWSER: sorting and drawing are not tested; install chromium to test them")
+    path = tmp_path / "probe.html"
+    head, tail = page.rsplit("</body>", 1)
+    path.write_text(head + PROBE + "</body>" + tail, encoding="utf-8")
+    quiet = ("gpu", "quic", "background-networking", "component-update", "sync", "dev-shm-usage")
+    flags = [f"--disable-{name}" for name in quiet]
+    command = [BROWSER, "--headless", "--no-sandbox", "--no-first-run", *flags, "--virtual-time-budget=20000"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri()]
+    dumped = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+    body = next(attributes for tag, attributes in Outline(dumped).tags if tag == "body")
+    return {name.removeprefix("data-"): value or "" for name, value in body.items()}
+
+
+def test_the_table_sorts_by_number_with_missing_last_and_figures_are_drawn(seen: dict[str, str]) -> None:
+    five, ten, heun = (each.cell.key for each in DONE)
+    failed = FAILED.cell.key
+    assert seen["clip-up"] == f"ascending {ten} {five} {heun} {failed}"
+    assert seen["clip-down"] == f"descending {heun} {five} {ten} {failed}"
+    for direction in ("up", "down"):
+        assert set(seen[f"fid-{direction}"].split()[-2:]) == {ten, failed}
+    assert seen["sampler"].split()[1:3] in ([five, ten], [ten, five])
+    assert int(seen["plots"]) > 0
+    assert "error" not in seen
+    assert "blocked" not in seen

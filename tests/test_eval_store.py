@@ -1,0 +1,219 @@
+"""A run's folder: written whole or not at all, and read back as it was."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from eval.records import (
+    Cell,
+    CellResult,
+    GridPlan,
+    HardwarePlan,
+    ImageRow,
+    Memory,
+    MetricsPlan,
+    ModelPlan,
+    Plan,
+    PromptSet,
+    ReferencePlan,
+    Score,
+    Timing,
+)
+from eval.running import atomic
+from eval.running.atomic import RunFolderError, probe, require_space, write_atomic
+from eval.running.serial import decode, encode
+from eval.running.store import RunFolder, load_features, load_run
+
+CELL = Cell("f" * 16, "ddim", 4, 3.0, "d" * 64, 2, 0, 8, 6, "float32", "cpu")
+PLAN = Plan(
+    model=ModelPlan("m", "m", "cpu", "float32"),
+    prompts=PromptSet("p", ("a red star", "=b")),
+    reference=ReferencePlan("none", 0),
+    metrics=MetricsPlan("shapes", "shapes-clip"),
+    grid=GridPlan(("ddim",), (4,), (3.0,), 0),
+    hardware=HardwarePlan(2, 1, 1),
+    folder="x",
+)
+RESULT = CellResult(
+    cell=CELL,
+    device="a CPU",
+    model_evals=4,
+    scores=(
+        Score("clip_score", 30.5, 2, True, "id", 29.0, 32.0),
+        Score("fid[x]", None, 2, False, "id", reason="too few"),
+    ),
+    timing=Timing(2, (1.0,), (0.5, 0.6), 2.0, 0.55, 0.6, 0.4, 0.1, None, None),
+    memory=Memory(None, None, 123, "cpu"),
+    generate_s=2.5,
+)
+ROWS = tuple(
+    ImageRow(
+        CELL.key,
+        i,
+        i,
+        PLAN.prompts.texts[i],
+        f"cells/{CELL.key}/images/0000{i}.png",
+        30.0 + i,
+        {"shape": i == 0},
+    )
+    for i in (0, 1)
+)
+FEATURES = {"clip_image": np.ones((2, 3), np.float32), "fid": np.zeros((2, 4), np.float32)}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    made = RunFolder(tmp_path / "run")
+    made.prepare()
+    made.write_head(PLAN, "a: 1\n", {"python": "3"}, [CELL])
+    made.open_cell(CELL)
+    return made
+
+
+def test_a_run_is_read_back_as_it_was_written(folder: RunFolder) -> None:
+    folder.write_cell(RESULT, ROWS, FEATURES, "setup")
+    run = load_run(folder.root)
+    assert run.plan == PLAN
+    assert run.results == (RESULT,)
+    assert run.images == {CELL.key: ROWS}
+    assert run.environment == {"python": "3"}
+    assert run.config_yaml == "a: 1\n"
+    assert load_features(folder.root, CELL.key)["clip_image"].tolist() == FEATURES["clip_image"].tolist()
+
+
+def test_a_cell_that_is_not_whole_is_left_out_of_the_run(folder: RunFolder) -> None:
+    assert load_run(folder.root).results == ()
+
+
+def test_a_whole_cell_is_reused_and_says_so(folder: RunFolder) -> None:
+    folder.write_cell(RESULT, ROWS, FEATURES, "setup")
+    found = folder.read_cell(CELL, "setup")
+    assert found == RESULT
+    assert found.reused
+    assert not load_run(folder.root).results[0].reused
+
+
+def test_a_cell_that_was_scored_otherwise_or_failed_is_not_reused(folder: RunFolder) -> None:
+    folder.write_cell(RESULT, ROWS, FEATURES, "setup")
+    assert folder.read_cell(CELL, "other") is None
+    folder.write_cell(CellResult(CELL, "a CPU", 4, error="out of memory"), (), {}, "setup")
+    assert folder.read_cell(CELL, "setup") is None
+
+
+def test_pictures_come_back_to_the_byte(folder: RunFolder) -> None:
+    pixels = torch.randint(0, 256, (2, 3, 6, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    folder.write_images(CELL.key, 0, pixels)
+    found = folder.read_images(CELL, 0, 2)
+    assert found is not None
+    torch.testing.assert_close(found, pixels, rtol=0, atol=0)
+    assert folder.read_images(CELL, 0, 3) is None
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x89PNG\r\n\x1a\n and then nothing"])
+def test_a_broken_picture_is_made_again_not_scored(folder: RunFolder, damage: bytes) -> None:
+    folder.write_images(CELL.key, 0, torch.zeros(2, 3, 6, 8, dtype=torch.uint8))
+    (folder.root / folder.image_path(CELL.key, 1)).write_bytes(damage)
+    assert folder.read_images(CELL, 0, 2) is None
+
+
+def test_moments_are_kept_under_what_they_were_computed_from(folder: RunFolder) -> None:
+    assert folder.read_moments("k") is None
+    folder.write_moments("k", {"mean": np.arange(3.0)})
+    found = folder.read_moments("k")
+    assert found is not None
+    assert found["mean"].tolist() == [0, 1, 2]
+    assert folder.read_moments("other") is None
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "cell.json"
+    write_atomic(target, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    with pytest.raises(RunFolderError, match="no space left"):
+        write_atomic(target, b"new")
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["cell.json"]
+
+
+def test_a_cell_whose_writing_broke_off_is_not_whole(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.replace
+
+    def broken(source: Any, target: Any) -> None:
+        if Path(target).name == "cell.json":
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr(Path, "replace", broken)
+    with pytest.raises(KeyboardInterrupt):
+        folder.write_cell(RESULT, ROWS, FEATURES, "setup")
+    assert folder.read_cell(CELL, "setup") is None
+
+
+def test_a_file_in_the_way_of_the_folder_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("x")
+    for path in (tmp_path / "run", tmp_path / "run" / "deeper"):
+        with pytest.raises(RunFolderError, match="out=FOLDER"):
+            probe(path)
+
+
+@pytest.mark.parametrize(("code", "said"), [(errno.EACCES, "no permission"), (errno.EROFS, "no permission")])
+def test_no_permission_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, said: str
+) -> None:
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(RunFolderError, match=said):
+        probe(tmp_path / "run")
+
+
+def test_too_little_space_is_said_before_work(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="needs about"):
+        require_space(tmp_path, 10**18)
+
+
+def test_a_run_of_another_version_is_refused_by_name(folder: RunFolder) -> None:
+    folder.write_cell(RESULT, ROWS, FEATURES, "setup")
+    path = folder.cell_folder(CELL.key) / "cell.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 0}))
+    with pytest.raises(RunFolderError, match="schema 0, this version reads 1"):
+        load_run(folder.root)
+    assert folder.read_cell(CELL, "setup") is None
+
+
+def test_a_folder_that_is_no_run_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"plan\.json cannot be read"):
+        load_run(tmp_path)
+
+
+def test_decoding_names_what_is_wrong() -> None:
+    stored = json.loads(encode(RESULT))
+    assert decode(CellResult, stored) == RESULT
+    with pytest.raises(ValueError, match=r"CellResult\.cell\.steps must be of type int, got '4'"):
+        decode(CellResult, {**stored, "cell": {**stored["cell"], "steps": "4"}})
+    with pytest.raises(ValueError, match="unknown field 'new'"):
+        decode(CellResult, {**stored, "new": 1})
+    with pytest.raises(ValueError, match="device"):
+        decode(CellResult, {key: value for key, value in stored.items() if key != "device"})
+
+
+def test_nan_is_never_written() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        encode(Score("x", float("nan"), 1, True, "id"))

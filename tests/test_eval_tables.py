@@ -1,0 +1,117 @@
+"""Cells and pictures as CSV: every cell a row, nothing missing as a number, nothing run as a formula."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from eval.records import Cell, CellResult, ImageRow, Memory, Score, Timing
+from eval.reporting.tables import cells_frame, images_frame, write_cells_csv, write_images_csv
+
+
+def result(sampler: str = "ddim", **changes: object) -> CellResult:
+    cell = Cell("f00d", sampler, 10, 4.0, "p", 8, 2**64 - 9, 64, 64, "float32", "cpu")
+    timing = Timing(8, (1.0,), (0.1, 0.2), 8.0, 0.15, 0.195, 0.1, 0.01, None, reason=None)
+    scores = (
+        Score("clip_score", -0.5, 8, True, "encoder A", -0.75, -0.25),
+        Score("fid[shapes-clip]", None, 8, False, "features A", reason="needs 65 pictures"),
+    )
+    memory = Memory(None, None, 900, "no GPU")
+    return replace(CellResult(cell, "CPU", 10, scores, timing, memory, 2.5), **changes)
+
+
+def image(index: int = 0, prompt: str = "a star", **changes: object) -> ImageRow:
+    return replace(ImageRow("f00d", index, 7 + index, prompt, f"{index}.png", 30.0), **changes)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_cell_is_a_row_with_scores_costs_reasons_and_identity(tmp_path: Path) -> None:
+    write_cells_csv([result()], tmp_path / "cells.csv")
+    (row,) = read(tmp_path / "cells.csv")
+    assert row["key"] == result().cell.key
+    assert (row["clip_score"], row["clip_score_low"], row["clip_score_high"]) == ("-0.5", "-0.75", "-0.25")
+    assert (row["latency_p50_s"], row["latency_p95_s"], row["images_per_s"]) == ("0.15", "0.195", "8.0")
+    assert (row["model_evals"], row["process_peak_rss_bytes"], row["generate_s"]) == ("10", "900", "2.5")
+    assert row["reasons"] == "fid[shapes-clip]: needs 65 pictures; memory: no GPU"
+    assert row["identity"] == "clip_score: encoder A | fid[shapes-clip]: features A"
+    assert row["seed"] == str(2**64 - 9)
+
+
+def test_what_is_not_known_is_an_empty_field_and_never_zero(tmp_path: Path) -> None:
+    write_cells_csv([result(), result("heun", scores=(), timing=None, memory=None)], tmp_path / "cells.csv")
+    first, second = read(tmp_path / "cells.csv")
+    assert (
+        first["fid[shapes-clip]"] == first["gpu_allocated_bytes"] == first["text_s"] == first["error"] == ""
+    )
+    for name in ("clip_score", "clip_score_low", "latency_p50_s", "images_per_s", "process_peak_rss_bytes"):
+        assert second[name] == ""
+
+
+def test_a_failed_cell_keeps_its_row_and_its_error(tmp_path: Path) -> None:
+    failed = result("heun", scores=(), timing=None, memory=None, model_evals=None, error="out of memory")
+    write_cells_csv([result(), failed], tmp_path / "cells.csv")
+    assert [row["error"] for row in read(tmp_path / "cells.csv")] == ["", "out of memory"]
+
+
+def test_integers_stay_integers_beside_missing_ones() -> None:
+    frame = cells_frame([result(), result("heun", model_evals=None)])
+    assert str(frame["model_evals"].dtype) == "Int64"
+    assert frame["model_evals"].isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_text_that_looks_like_a_formula_is_kept_as_text(tmp_path: Path, start: str) -> None:
+    write_images_csv([image(prompt=f"{start}cmd()")], tmp_path / "images.csv")
+    write_cells_csv([result(error=f"{start}cmd()")], tmp_path / "cells.csv")
+    assert read(tmp_path / "images.csv")[0]["prompt"] == f"'{start}cmd()"
+    assert read(tmp_path / "cells.csv")[0]["error"] == f"'{start}cmd()"
+
+
+def test_numbers_are_untouched_by_the_guard_and_keep_every_digit(tmp_path: Path) -> None:
+    score = -1 / 3
+    write_images_csv([image(clip_score=score), image(1, clip_score=None)], tmp_path / "images.csv")
+    rows = read(tmp_path / "images.csv")
+    assert float(rows[0]["clip_score"]) == score
+    assert rows[1]["clip_score"] == ""
+
+
+def test_line_breaks_in_a_prompt_do_not_break_its_row(tmp_path: Path) -> None:
+    prompts = ["a\rb", "a\nb", 'a "b", c']
+    write_images_csv([image(i, prompt=prompt) for i, prompt in enumerate(prompts)], tmp_path / "images.csv")
+    assert [row["prompt"] for row in read(tmp_path / "images.csv")] == prompts
+
+
+def test_verdicts_are_a_column_an_attribute_and_empty_where_nobody_judged() -> None:
+    rows = [image(judge={"shape": True, "size": False}), image(1, judge={"shape": False}), image(2)]
+    frame = images_frame(rows)
+    assert frame["judge_shape"].tolist() == [True, False, pd.NA]
+    assert frame["judge_size"].tolist() == [False, pd.NA, pd.NA]
+
+
+def test_scores_of_different_identity_are_never_in_one_column() -> None:
+    other = result("heun", scores=(Score("clip_score", 99.0, 8, True, "encoder B"),))
+    frame = cells_frame([result(), result("euler"), other])
+    assert frame["clip_score"].isna().tolist() == [False, False, True]
+    assert frame["clip_score #2"].isna().tolist() == [True, True, False]
+
+
+def test_an_empty_run_gives_a_table_of_headings(tmp_path: Path) -> None:
+    write_cells_csv([], tmp_path / "cells.csv")
+    write_images_csv([], tmp_path / "images.csv")
+    assert (tmp_path / "cells.csv").read_text().startswith("key,sampler,steps,guidance,model_evals,")
+    assert (tmp_path / "images.csv").read_text() == "cell_key,index,seed,prompt,path,clip_score\n"
+
+
+def test_a_table_replaces_the_old_one_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "cells.csv").write_text("old")
+    write_cells_csv([result()], tmp_path / "cells.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["cells.csv"]
+    assert "ddim" in (tmp_path / "cells.csv").read_text()
