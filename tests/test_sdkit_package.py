@@ -30,7 +30,7 @@ def test_checking_a_request_loads_no_torch() -> None:
         "else: raise SystemExit('accepted')\n"
         "assert 'torch' not in sys.modules and 'diffusers' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
 
 
 def test_the_public_names_are_these() -> None:

@@ -100,7 +100,7 @@ def train_text(pool: Pool, folder: Path, device: torch.device) -> CLIPModel:
 def train_scorer(pool: Pool, folder: Path, device: torch.device) -> nn.Module:
     torch.manual_seed(2)
     model = build_scorer().to(device)
-    _train("scorer", model, _scorer_towers(model), SCORER, pool, folder, device, seed=22)
+    _train("scorer", model, scorer_towers(model), SCORER, pool, folder, device, seed=22)
     return model
 
 
@@ -121,7 +121,9 @@ def first_among_ten(towers: Towers, device: torch.device, count: int) -> float:
     return right / count
 
 
-def _scorer_towers(model: nn.Module) -> Towers:
+def scorer_towers(model: nn.Module) -> Towers:
+    """The scorer as `Towers`: its features normalised, as open_clip's forward pass gives them."""
+
     def towers(images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         image, text, scale = model(images, tokens)
         return image, text, scale

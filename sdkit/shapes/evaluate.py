@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sdkit.shapes import judge, world
 from sdkit.shapes._autoencoder import HELD_OUT_SEED, psnr_db, reconstruct
+from sdkit.shapes._contrastive import first_among_ten, scorer_towers
 from sdkit.shapes.train import WEIGHTS
 
 BATCH = 64
@@ -53,24 +53,9 @@ def first_of_ten(count: int) -> float:
     """How often the bundled scorer puts the true caption above nine that differ in one attribute, 0..1."""
     import open_clip
 
-    name = f"local-dir:{WEIGHTS / 'scorer'}"
-    model, preprocess = open_clip.create_model_from_pretrained(name, precision="fp32")
-    model.eval()  # open_clip gives models in training mode
-    tokenize = open_clip.get_tokenizer(name)
-    drawn, rng = (
-        world.sample(count, first_seed=HELD_OUT_SEED + 50_000, split="held_out"),
-        np.random.default_rng(0),
-    )
-    right = 0
-    for image, scene in zip(drawn.images, drawn.scenes, strict=True):
-        captions = [scene.caption, *(world.alter(scene, rng).caption for _ in range(9))]
-        with torch.inference_mode():
-            picture = model.encode_image(
-                preprocess.transforms[-1](image.float().div(255))[None], normalize=True
-            )
-            scores = (model.encode_text(tokenize(captions), normalize=True) @ picture.T)[:, 0]
-        right += bool((scores[1:] < scores[0]).all())
-    return right / count
+    model, _ = open_clip.create_model_from_pretrained(f"local-dir:{WEIGHTS / 'scorer'}", precision="fp32")
+    # open_clip gives models in training mode
+    return first_among_ten(scorer_towers(model.eval()), torch.device("cpu"), count)
 
 
 def default_guidance() -> float:
