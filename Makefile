@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep test slow check lock clean
+.PHONY: help sweep test check lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -16,9 +16,6 @@ sweep: $(VENV)/.installed  ## sweep samplers x steps x guidance and write the re
 
 test: $(VENV)/.installed check  ## lint, types and tests; offline, on the CPU
 	$(BIN)/python -m pytest -m 'not gpu and not network and not slow' $(ARGS)
-
-slow: $(VENV)/.installed  ## the tests that take minutes: what the bundled model reaches
-	$(BIN)/python -m pytest -m slow $(ARGS)
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

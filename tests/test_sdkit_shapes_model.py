@@ -46,12 +46,10 @@ def test_the_autoencoder_keeps_held_out_pictures_as_they_are() -> None:
     assert evaluate.judged(back, drawn.scenes).all_right >= 0.97
 
 
-@pytest.mark.slow
 def test_the_scorer_puts_the_true_caption_first_of_ten_that_differ_in_one_attribute() -> None:
     assert evaluate.first_of_ten(1000) >= 0.97
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("objects", "bar"), [(1, 0.85), (2, 0.60)])
 def test_the_generator_draws_what_held_out_captions_say(objects: int, bar: float) -> None:
     assert evaluate.generated(objects, 256, evaluate.default_guidance()).all_right >= bar

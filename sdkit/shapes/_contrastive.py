@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import CLIPModel
 
 TEXT = Schedule(steps=1000, batch=48, rate=1e-3, weight_decay=0.02)
-SCORER = Schedule(steps=5000, batch=48, rate=1.5e-3, weight_decay=0.02)
+SCORER = Schedule(steps=7000, batch=48, rate=1.5e-3, weight_decay=0.02)
 EVALUATED = 1000
 _ALTERED = 6
 _MEAN, _STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)

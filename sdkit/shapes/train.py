@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         "--workers", type=int, default=1, help="threads that share the denoiser's batch, on a CPU"
     )
     parser.add_argument(
-        "--guidance", type=float, default=3.0, help="default guidance scale, written beside the weights"
+        "--guidance", type=float, default=2.0, help="default guidance scale, written beside the weights"
     )
     return parser
 
