@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from transformers import CLIPTextModel
 
 SCHEDULE = Schedule(steps=16_000, batch=32, rate=1e-3, average=True)
-"""Enough, and no more: some 6,000 steps later guidance gained nothing that could be told from chance, and a
-sweep over guidance scales had nothing left to find. The figures are in the README beside this file."""
+"""Enough, and no more: some 6,000 steps later guidance gained next to nothing, and a sweep over guidance
+scales had little left to find. The figures are in the README beside this file."""
 DROPPED = 0.1
 _PAIRS_WEIGHT = 2.0
 """Pictures of two objects, the harder half, are drawn this many times as often as those of one."""
