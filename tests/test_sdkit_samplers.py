@@ -1,157 +1,169 @@
-"""Samplers: their names, their prices, and what is set right on diffusers' schedulers."""
+"""The table of samplers: what is in it, what each costs, and that a pipeline calls as often as it says."""
 
 from __future__ import annotations
 
-import inspect
+import doctest
+import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from sdkit import InvalidRequest, Sampler, Session, UnknownSampler, samplers
-from sdkit._samplers import find_sampler
-from sdkit._scheduling import build_scheduler
+import sdkit._samplers
+from sdkit import InvalidRequest, Sampler, samplers
+from sdkit._backend.scheduling import build_scheduler
+from sdkit._sampler_names import find_sampler
+from sdkit._samplers import SCHEDULE_TITLES, own_sampler, with_schedule
 
 NAMES = [
-    "ddim",
-    "ddpm",
-    "pndm",
-    "lms",
-    "euler",
-    "euler_a",
-    "heun",
-    "dpmpp_2m",
-    "dpmpp_2m_karras",
-    "unipc",
-    "deis",
-]
-STABLE_DIFFUSION = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "steps_offset": 1,
-}
-each_sampler = pytest.mark.parametrize("sampler", samplers(), ids=lambda sampler: sampler.name)
+    "ddim", "ddpm", "pndm", "lms", "euler", "euler_a", "heun", "dpm2", "dpm2_a", "dpmpp_2m",
+    "dpmpp_2m_karras", "dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde", "dpmpp_sde", "unipc", "deis",
+    "sa_solver", "lcm", "tcd", "flow_euler", "flow_heun",
+]  # fmt: skip
+TWO_CALLS = ("heun", "dpm2", "dpm2_a", "dpmpp_sde", "flow_heun")
+each_solver = pytest.mark.parametrize(
+    "sampler", [s for s in samplers() if s.schedule == "default"], ids=lambda sampler: sampler.name
+)
 
 
 def test_the_samplers_are_these() -> None:
     assert [sampler.name for sampler in samplers()] == NAMES
 
 
+def test_names_are_made_of_solver_and_schedule() -> None:
+    for sampler in samplers():
+        for schedule in sampler.schedules:
+            made = with_schedule(sampler.solver, schedule)
+            ending = "" if schedule == "default" else f"_{schedule}"
+            assert made.name == sampler.solver + ending
+            assert (made.solver, made.schedule) == (sampler.solver, schedule)
+            assert made.title.endswith("" if schedule == "default" else f" {SCHEDULE_TITLES[schedule]}")
+            assert made.schedules == sampler.schedules
+
+
+def test_every_schedule_has_a_solver_and_a_title() -> None:
+    assert {schedule for sampler in samplers() for schedule in sampler.schedules} == set(SCHEDULE_TITLES)
+
+
+def test_a_pairing_that_cannot_be_is_refused_with_what_can() -> None:
+    with pytest.raises(InvalidRequest) as error:
+        with_schedule("ddim", "karras")
+    assert str(error.value) == "schedule must be one of default, sgm_uniform for ddim, got 'karras'"
+
+
 @pytest.mark.parametrize(
-    ("written", "name"),
+    ("name", "formula", "evaluations"),
     [
-        ("DPM++ 2M Karras", "dpmpp_2m_karras"),
-        ("dpm++_2m", "dpmpp_2m"),
-        ("Euler a", "euler_a"),
-        (" plms ", "pndm"),
-        ("uni-pc", "unipc"),
-        ("k_lms", "lms"),
+        ("euler", "N", 20),
+        ("dpmpp_3m_sde_karras", "N", 20),
+        ("pndm", "N+1", 21),
+        *((n, "2N-1", 39) for n in TWO_CALLS),
     ],
 )
-def test_other_tools_names_are_understood(written: str, name: str) -> None:
-    assert find_sampler(written).name == name
+def test_the_price_of_twenty_steps(name: str, formula: str, evaluations: int) -> None:
+    sampler = find_sampler(name)
+    assert (sampler.formula, sampler.evaluations(20)) == (formula, evaluations)
 
 
-def test_every_title_and_alias_leads_to_its_sampler() -> None:
-    for sampler in samplers():
-        assert all(find_sampler(name) is sampler for name in (sampler.name, sampler.title, *sampler.aliases))
+def test_only_the_solvers_of_two_calls_are_priced_as_such() -> None:
+    assert {s.solver for s in samplers() if s.formula == "2N-1"} == set(TWO_CALLS)
+    assert {s.solver for s in samplers() if s.formula == "N+1"} == {"pndm"}
+
+
+@each_solver
+@pytest.mark.parametrize("steps", [1, 2, 3, 10])
+def test_steps_are_counted_off_one_by_one(sampler: Sampler, steps: int) -> None:
+    total = sampler.evaluations(steps)
+    done = [sampler.steps_done(call, total) for call in range(total + 1)]
+    assert done[0] == 0
+    assert done[-1] == steps
+    assert all(after - before in (0, 1) for before, after in itertools.pairwise(done))
+    assert done.index(1) == max(1, min(total, sampler.evals_per_step + max(sampler.extra_evals, 0)))
+
+
+def test_steps_of_a_run_from_a_picture_are_whole_ones_too() -> None:
+    heun = find_sampler("heun")
+    assert [heun.steps_done(call, 5) for call in range(6)] == [0, 0, 1, 1, 2, 3]
+    assert [find_sampler("euler").steps_done(call, 3) for call in range(4)] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
-    ("written", "nearest"), [("dpmpp_2s_a", "dpmpp_2m"), ("hein", "heun"), ("dim", "ddim")]
+    ("name", "steps", "message"),
+    [
+        ("heun", 2, "steps must be 3..1000 for heun, got 2"),
+        ("lcm", 51, "steps must be 1..50 for lcm, got 51"),
+        ("dpmpp_2m_karras", 1000, "steps must be 1..999 for dpmpp_2m_karras, got 1000"),
+        ("dpm2_a_beta", 5, "steps must be 6..1000 for dpm2_a_beta, got 5"),
+        ("euler", 0, "steps must be 1..1000, got 0"),
+        ("euler", 2.5, "steps must be 1..1000, got 2.5"),
+        ("euler", True, "steps must be 1..1000, got True"),
+    ],
 )
-def test_an_unknown_name_is_answered_with_the_nearest(written: str, nearest: str) -> None:
-    with pytest.raises(UnknownSampler, match=f"nearest: .*{nearest}"):
-        find_sampler(written)
+def test_steps_outside_the_samplers_range_are_refused(name: str, steps: object, message: str) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        find_sampler(name).check_steps(steps)
+    assert str(error.value) == message
 
 
-@each_sampler
-def test_the_price_in_the_table_is_what_the_denoiser_is_called(sampler: Sampler, tiny_sd: Path) -> None:
-    session = Session(tiny_sd, device="cpu")
-    session.load()
-    calls = []
-    unet = session._loaded()._pipeline.unet
-    unet.register_forward_pre_hook(lambda *_: calls.append(1))
-    for steps in (sampler.min_steps, 6):
-        calls.clear()
-        made = session.generate("a star", sampler=sampler, steps=steps, guidance_scale=3.0, seed=0)
-        assert len(calls) == made.model_evals == session.model_evals(sampler.name, steps)
+def test_steps_may_be_any_kind_of_whole_number() -> None:
+    import numpy as np
+
+    assert find_sampler("euler_sgm_uniform").check_steps(np.int64(1)) == 1
 
 
-@each_sampler
-def test_every_step_count_makes_as_many_calls_as_the_table_says(sampler: Sampler) -> None:
-    # 61 and 103 are where "trailing" gains a timestep; 700 is where Karras steps share the first one.
-    for steps in (3, 7, 20, 61, 103, 250, 700, sampler.max_steps):
-        scheduler = build_scheduler(sampler, STABLE_DIFFUSION)
-        scheduler.set_timesteps(steps)
-        assert len(scheduler.timesteps) == sampler.evaluations(steps)
-        assert scheduler.timesteps.min() >= 0
-        assert scheduler.timesteps.max() == 999
+def test_only_tcd_has_an_eta() -> None:
+    assert {sampler.solver: sampler.eta for sampler in samplers() if sampler.eta} == {"tcd": 0.3}
 
 
-@each_sampler
-@pytest.mark.parametrize("steps", [20, 61, 103])
-def test_from_pure_noise_an_exact_denoiser_is_led_to_its_own_pictures(sampler: Sampler, steps: int) -> None:
-    scheduler = build_scheduler(sampler, STABLE_DIFFUSION)
-    pictures = _sample_gaussian(scheduler, steps, mean=0.3, deviation=0.5)
-    assert abs(float(pictures.mean()) - 0.3) < 0.03
-    assert 0.8 < float(pictures.std()) / 0.5 < 1.06
+def test_a_models_own_scheduler_is_a_sampler_too() -> None:
+    own = own_sampler("EDMEulerScheduler")
+    assert (own.name, own.family, own.formula, own.schedule) == ("own", "own", "N", "default")
+    assert own_sampler("SomeHeunScheduler", order=2).formula == "2N-1"
 
 
-def test_the_models_own_scheduler_options_do_not_leak() -> None:
-    odd = {**STABLE_DIFFUSION, "use_karras_sigmas": True, "timestep_spacing": "leading", "clip_sample": True}
-    for sampler in samplers():
-        scheduler = build_scheduler(sampler, odd)
-        config = scheduler.config
-        if "use_karras_sigmas" in inspect.signature(type(scheduler)).parameters:
-            assert config.use_karras_sigmas == (sampler.name == "dpmpp_2m_karras")
-        assert config.timestep_spacing == sampler.spacing
-        assert not (sampler.scheduler in ("DDIMScheduler", "DDPMScheduler") and config.clip_sample)
+def test_the_examples_in_the_docstrings_run() -> None:
+    tried = doctest.testmod(sdkit._samplers)
+    assert tried.failed == 0
+    assert tried.attempted >= 5
 
 
-def test_the_models_own_prediction_type_is_kept() -> None:
-    for sampler in samplers():
-        config = build_scheduler(sampler, {**STABLE_DIFFUSION, "prediction_type": "v_prediction"}).config
-        assert config.prediction_type == "v_prediction"
+@pytest.fixture(scope="module")
+def pipeline(tiny_sd: Path) -> Any:
+    from diffusers import StableDiffusionPipeline
+
+    loaded = StableDiffusionPipeline.from_pretrained(
+        tiny_sd, safety_checker=None, requires_safety_checker=False
+    )
+    loaded.set_progress_bar_config(disable=True)
+    return loaded
 
 
-@pytest.mark.parametrize("name", [s.name for s in samplers() if s.stochastic])
-def test_below_float32_the_noise_is_the_same_draw(name: str) -> None:
-    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
-    steps = []
-    for dtype in (torch.float32, torch.float16):
-        scheduler = build_scheduler(find_sampler(name), STABLE_DIFFUSION, dtype=dtype)
-        scheduler.set_timesteps(10)
-        timestep = scheduler.timesteps[0]
-        scheduler.scale_model_input(latents, timestep)
-        generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
-        noisy = latents.to(dtype)
-        steps.append(scheduler.step(noisy * 0.1, timestep, noisy, generator=generators, return_dict=False)[0])
-    assert steps[1].dtype == torch.float16
-    torch.testing.assert_close(steps[1].float(), steps[0], atol=0.01, rtol=0.01)
+@each_solver
+def test_a_pipeline_calls_its_denoiser_as_often_as_the_table_says(sampler: Sampler, pipeline: Any) -> None:
+    if sampler.family == "flow":
+        pytest.skip("Stable Diffusion is no flow-match model")
+    config = dict(pipeline.scheduler.config)
+    schedules = [s for s in ("default", "karras", "simple") if s in sampler.schedules]
+    for schedule in schedules:
+        made = with_schedule(sampler.solver, schedule)
+        for steps in (made.min_steps, 7):
+            calls = _calls(pipeline, made, config, steps)
+            assert calls == made.evaluations(steps)
 
 
-def test_steps_outside_the_samplers_range_are_refused() -> None:
-    with pytest.raises(InvalidRequest, match=r"steps must be 3\.\.1000 for heun, got 2"):
-        find_sampler("heun").check_steps(2)
-
-
-def _sample_gaussian(scheduler: Any, steps: int, *, mean: float, deviation: float) -> torch.Tensor:
-    """Samples (4096, 1, 1, 1) by the exact noise prediction of a normal distribution."""
-    alphas = scheduler.alphas_cumprod.double()
-    log_ratio = torch.log((1 - alphas) / alphas)
-    takes_generator = "generator" in inspect.signature(scheduler.step).parameters
-    options = {"generator": torch.Generator().manual_seed(1)} if takes_generator else {}
-    scheduler.set_timesteps(steps)
-    x = torch.randn(4096, 1, 1, 1, generator=torch.Generator().manual_seed(0)) * scheduler.init_noise_sigma
-    for timestep in scheduler.timesteps:
-        low = int(timestep)
-        part = float(timestep) - low
-        ratio = (1 - part) * log_ratio[low] + part * log_ratio[min(low + 1, 999)]
-        alpha = 1 / (1 + torch.exp(ratio))
-        shown = scheduler.scale_model_input(x, timestep).double()
-        noise = (1 - alpha).sqrt() * (shown - alpha.sqrt() * mean) / (alpha * deviation**2 + 1 - alpha)
-        x = scheduler.step(noise.to(x.dtype), timestep, x, return_dict=False, **options)[0]
-    return x
+def _calls(pipeline: Any, sampler: Sampler, config: dict[str, Any], steps: int) -> int:
+    calls: list[int] = []
+    own = pipeline.scheduler
+    hook = pipeline.unet.register_forward_pre_hook(lambda *_: calls.append(1))
+    pipeline.scheduler = build_scheduler(sampler, config, seeds=[5])
+    try:
+        latents = pipeline(
+            "a star", num_inference_steps=steps, guidance_scale=3.0, eta=sampler.eta, height=64, width=64,
+            generator=[torch.Generator().manual_seed(5)], output_type="latent", return_dict=False,
+        )[0]  # fmt: skip
+    finally:
+        hook.remove()
+        pipeline.scheduler = own
+    assert torch.isfinite(latents).all()
+    return len(calls)
