@@ -23,9 +23,9 @@ from eval.records import (
     ReferencePlan,
     digest,
 )
+from sdkit._checks import MAX_BATCH, MAX_SEED, check_guidance, check_prompts, check_range, check_side
 from sdkit._errors import InvalidRequest
-from sdkit._request import MAX_BATCH, MAX_SEED, check_guidance, check_prompts, check_range, check_side
-from sdkit._samplers import find_sampler
+from sdkit._sampler_names import find_sampler
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"

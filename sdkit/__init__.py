@@ -9,8 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdkit._backend import TextEmbeddings
+    from sdkit._backend.stages import Step
+    from sdkit._backend.text import TextEmbeddings
     from sdkit._errors import (
+        Cancelled,
         GenerationError,
         HubUnreachable,
         InvalidPixels,
@@ -19,45 +21,65 @@ if TYPE_CHECKING:
         ModelError,
         ModelNotFound,
         OutOfMemory,
+        SdkitDeprecationWarning,
         SdkitError,
         UnknownSampler,
+        UnsafeModel,
     )
-    from sdkit._generate import generate
+    from sdkit._generate import generate, replay, unload
+    from sdkit._record import read
+    from sdkit._request import Request
     from sdkit._result import Generation, Timings
     from sdkit._run import Batch
     from sdkit._samplers import Sampler, samplers
     from sdkit._session import Session
+    from sdkit._spec import Lora
 
 __all__ = [
     "Batch",
+    "Cancelled",
     "Generation",
     "GenerationError",
     "HubUnreachable",
     "InvalidPixels",
     "InvalidRequest",
+    "Lora",
     "ModelCorrupt",
     "ModelError",
     "ModelNotFound",
     "OutOfMemory",
+    "Request",
     "Sampler",
+    "SdkitDeprecationWarning",
     "SdkitError",
     "Session",
+    "Step",
     "TextEmbeddings",
     "Timings",
     "UnknownSampler",
+    "UnsafeModel",
     "generate",
+    "read",
+    "replay",
     "samplers",
+    "unload",
 ]
 
 _ROOMS = {
     "Batch": "_run",
     "Generation": "_result",
+    "Lora": "_spec",
+    "Request": "_request",
     "Sampler": "_samplers",
     "Session": "_session",
-    "TextEmbeddings": "_backend",
+    "Step": "_backend.stages",
+    "TextEmbeddings": "_backend.text",
     "Timings": "_result",
     "generate": "_generate",
+    "read": "_record",
+    "replay": "_generate",
     "samplers": "_samplers",
+    "unload": "_generate",
 }
 
 

@@ -32,13 +32,16 @@ def pick_device(name: str | None) -> torch.device:
 
 
 def pick_dtype(name: str | None, device: torch.device) -> torch.dtype:
-    """The dtype of a name; None is float16 on a GPU, and float32 elsewhere.
+    """The dtype of a name; None is bfloat16 on a GPU that computes in it, float16 on an older one, else float32.
 
     Raises:
         InvalidRequest: not one of the three.
     """
     if name is None:
-        return torch.float16 if device.type == "cuda" else torch.float32
+        if device.type != "cuda":
+            return torch.float32
+        # bfloat16 has float32's range: no VAE overflows in it. Before compute capability 8 it is emulated.
+        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
     if not isinstance(name, str) or name not in _DTYPES:
         raise InvalidRequest(f"dtype must be one of {', '.join(_DTYPES)}, got {name!r}")
     return _DTYPES[name]
@@ -70,7 +73,24 @@ def memory_errors(deed: str, device: torch.device) -> Iterator[None]:
         # The CPU's allocator has no exception class of its own.
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
+        peak = _peak(device)
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        remedy = "lower batch_size or the size, or use dtype='float16'"
-        raise OutOfMemory(f"{device} has too little memory to {deed}; {remedy}") from error
+        remedy = "lower batch_size or the size, or use memory='low' or a smaller dtype"
+        raise OutOfMemory(f"{device} has too little memory to {deed} ({peak}); {remedy}") from error
+
+
+def _peak(device: torch.device) -> str:
+    """How much was in use at most, in words."""
+    if device.type == "cuda":
+        _, whole_bytes = torch.cuda.mem_get_info(device)
+        return f"peak {_gib(torch.cuda.max_memory_allocated(device))} of {_gib(whole_bytes)}"
+    import resource
+
+    # Kilobytes on Linux, bytes on macOS.
+    unit_bytes = 1 if platform.system() == "Darwin" else 1024
+    return f"the process's peak {_gib(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit_bytes)}"
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**30:.1f} GiB"

@@ -1,221 +1,254 @@
-"""What `model=` may mean, and what a model's folder says before a weight is read. No torch here.
-
-A model is the bundled one, a diffusers folder, or a hub id. Only safetensors are ever read, only the
-two pipeline classes below are ever built, and no code that comes with a model is ever run.
-"""
+"""What a model may be called, and which files that means: bundled, folder, hub id, single file. No torch here."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from sdkit._errors import InvalidRequest, ModelCorrupt, ModelError, ModelNotFound, first_line
-from sdkit._hub import HUB_ID, fetch_snapshot, is_variant
-from sdkit._request import DEFAULT_GUIDANCE, DEFAULT_STEPS, check_guidance, check_range
-from sdkit._samplers import MAX_STEPS
+from sdkit._errors import InvalidRequest, ModelError, ModelNotFound
+from sdkit._folders import Folder, check_header, checked_weights, read_folder, read_json
+from sdkit._hub import HUB_ID, fetch_file, fetch_part, fetch_snapshot
+from sdkit._known import Defaults, defaults, family
+from sdkit._single_file import Detected, detect, layout_folder, pipeline_of
+from sdkit._spec import BUNDLED, ModelSpec
 
-BUNDLED = "shapes"
-PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
-_LIBRARIES = ("diffusers", "transformers")
-# Named in model_index.json, never loaded: they judge or read pictures, they do not make them.
-_LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")
-_PICKLES = ("*.bin", "*.ckpt", "*.pt")
 _SINGLE_FILES = (".safetensors", ".ckpt", ".pt", ".bin")
+_LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
 @dataclass(frozen=True)
-class ModelFolder:
-    """A diffusers folder that has passed every check which needs no weights."""
+class ModelFiles:
+    """One model on disk, checked as far as that needs no weights."""
 
-    path: Path
     name: str
-    pipeline: str
-    """Class name in diffusers, one of PIPELINES."""
-    variant: str | None
-    """"fp16" when the folder holds only that variant's files."""
-    files: tuple[Path, ...]
-    """All files that decide pixels: settings, tokenizers, weights."""
-    width: int
-    height: int
-    """The size the model was made for, pixels."""
-    min_px: int
-    """Smallest side that survives the model's own downsampling."""
-    guidance_scale: float
-    steps: int
-    """Defaults; the folder's `sdkit.json` may set them."""
+    folder: Folder
+    """The model's own, or for a single file the one that tells what it is made of."""
+    single: Path | None = None
+    detected: Detected | None = None
+    """What the single file was taken for."""
 
+    @property
+    def pipeline(self) -> str:
+        """Class name in diffusers."""
+        return (
+            self.folder.pipeline
+            if self.detected is None
+            else pipeline_of(self.detected, self.folder.pipeline)
+        )
+
+    @property
+    def family(self) -> str:
+        """ "diffusion", "flow", or "own": which samplers fit."""
+        return family(self.folder.scheduler)
+
+    @cached_property
     def fingerprint(self) -> str:
-        """Sixteen hex digits over the names and contents of `files`; the folder's own name does not count."""
+        """Sixteen hex digits over the names and contents of the files; where they lie does not count."""
         whole = hashlib.sha256()
-        for file in self.files:
-            whole.update(f"{file.relative_to(self.path).as_posix()}\0{_file_digest(file)}\n".encode())
+        if self.single is not None:
+            whole.update(f"{_file_digest(self.single)}\n".encode())
+            settings = [file for file in self.folder.files if file.suffix != ".safetensors"]
+        else:
+            settings = list(self.folder.files)
+        for file in settings:
+            whole.update(f"{file.relative_to(self.folder.path).as_posix()}\0{_file_digest(file)}\n".encode())
         return whole.hexdigest()[:16]
 
 
-def resolve(model: str | Path | None, *, local_files_only: bool = False) -> ModelFolder:
-    """The checked folder of a model; a hub id is downloaded if it is not in the local cache.
+@dataclass(frozen=True)
+class PartFiles:
+    """A VAE or a ControlNet on disk: a folder with its config, or a VAE's single file."""
+
+    name: str
+    path: Path
+    files: tuple[Path, ...]
+    class_name: str
+    """In diffusers; "" for a single file."""
+    variant: str | None = None
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """All files that a spec stands for."""
+
+    spec: ModelSpec
+    base: ModelFiles
+    refiner: ModelFiles | None
+    vae: PartFiles | None
+    loras: tuple[Path, ...]
+    embeddings: tuple[Path, ...]
+    controlnets: tuple[PartFiles, ...]
+
+    @property
+    def defaults(self) -> Defaults:
+        """Sampler, steps and guidance where a request names none."""
+        folder = self.base.folder
+        names = [self.base.name, *(lora.source for lora in self.spec.loras)]
+        found = defaults(self.base.pipeline, folder.scheduler, names)
+        own = folder.own_defaults if self.base.single is None else {}
+        return Defaults(
+            found.sampler, own.get("steps", found.steps), own.get("guidance_scale", found.guidance_scale)
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of everything together; the base model's own where nothing stands on top of it."""
+        loras = zip(self.loras, self.spec.loras, strict=True)
+        embeddings = zip(self.embeddings, self.spec.embeddings, strict=True)
+        extra = [
+            *(f"lora {_file_digest(file)} {lora.weight!r}" for file, lora in loras),
+            *(f"embedding {token} {_file_digest(file)}" for file, (token, _) in embeddings),
+            *(f"{kind} {_file_digest(file)}" for kind, part in self._parts for file in part.files),
+        ]
+        if self.refiner is not None:
+            extra.append(f"refiner {self.refiner.fingerprint}")
+        if self.spec.prediction_type is not None:
+            extra.append(f"prediction_type {self.spec.prediction_type}")
+        if not extra:
+            return self.base.fingerprint
+        return hashlib.sha256("\n".join([self.base.fingerprint, *extra]).encode()).hexdigest()[:16]
+
+    @property
+    def _parts(self) -> list[tuple[str, PartFiles]]:
+        vae = [] if self.vae is None else [("vae", self.vae)]
+        return [*vae, *(("controlnet", part) for part in self.controlnets)]
+
+
+def resolve(spec: ModelSpec) -> Resolved:
+    """The checked files of a spec; what has a hub id is downloaded if it is not in the local cache.
 
     Raises:
         ModelNotFound: nothing there.
         ModelCorrupt: a file that cannot be read.
+        UnsafeModel: pickles or code, which are not run.
         HubUnreachable: a hub id that is not cached, and no hub.
-        ModelError: a kind of model that is not supported.
+        ModelError: a kind of model that does not belong there.
     """
-    if model is not None and not isinstance(model, (str, Path)):
-        raise InvalidRequest(f"model must be None, a folder or a hub id, got {model!r}")
-    if model is None or str(model) == BUNDLED:
-        return _bundled()
-    path = Path(model).expanduser()
-    if path.is_dir():
-        return _read_folder(path, path.resolve().name)
-    if path.suffix in _SINGLE_FILES:
-        raise _single_file(path)
-    if isinstance(model, str) and HUB_ID.fullmatch(model):
-        return _read_folder(fetch_snapshot(model, _LEFT_OUT, local_files_only=local_files_only), model)
-    raise ModelNotFound(
-        f'model must be "{BUNDLED}", a diffusers folder or a hub id owner/name, got {str(model)!r}'
+    base = _resolve_model("model", spec.model, spec)
+    if spec.config is not None and base.single is None:
+        raise InvalidRequest(
+            f"config must come with a single file, got config={spec.config!r} for {base.name}"
+        )
+    return Resolved(
+        spec=spec,
+        base=base,
+        refiner=None if spec.refiner is None else _resolve_model("refiner", spec.refiner, spec),
+        vae=None if spec.vae is None else _resolve_part("vae", spec.vae, spec),
+        loras=tuple(_resolve_file("loras", lora.source, spec) for lora in spec.loras),
+        embeddings=tuple(_resolve_file("embeddings", file, spec) for _, file in spec.embeddings),
+        controlnets=tuple(_resolve_part("controlnet", source, spec) for source in spec.controlnets),
     )
 
 
-def _bundled() -> ModelFolder:
+def _resolve_model(argument: str, source: str, spec: ModelSpec) -> ModelFiles:
+    if source == BUNDLED:
+        return _bundled()
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return ModelFiles(
+            path.resolve().name, read_folder(path, path.resolve().name, allow_pickle=spec.allow_pickle)
+        )
+    if path.suffix in _SINGLE_FILES:
+        return _single(_resolve_file(argument, source, spec), spec)
+    if HUB_ID.fullmatch(source):
+        revision = spec.revision if argument == "model" else None
+        local = fetch_snapshot(source, revision=revision, local_files_only=spec.local_files_only)
+        return ModelFiles(source, read_folder(local, source))
+    raise ModelNotFound(
+        f'{argument} must be "{BUNDLED}", a diffusers folder, a .safetensors file or a hub id owner/name,'
+        f" got {source!r}"
+    )
+
+
+def _bundled() -> ModelFiles:
     path = Path(__file__).parent / "shapes" / "weights" / "pipeline"
     if not path.is_dir():
         raise ModelNotFound(f"the bundled model must lie in {path}, and does not; reinstall sdkit-t2i")
-    return _read_folder(path, BUNDLED)
+    return ModelFiles(BUNDLED, read_folder(path, BUNDLED))
 
 
-def _single_file(path: Path) -> ModelError:
-    if not path.is_file():
-        return ModelNotFound(f"model file {path} does not exist")
-    return ModelError(
-        f"model must be a diffusers folder or a hub id, got the single file {path}; convert it with"
-        " diffusers' from_single_file(...).save_pretrained(folder)"
+def _single(file: Path, spec: ModelSpec) -> ModelFiles:
+    detected = detect(file, allow_pickle=spec.allow_pickle).overruled(spec.prediction_type)
+    shipped = spec.config is None
+    config = layout_folder(detected) if shipped else _config_folder(str(spec.config))
+    folder = read_folder(config, file.stem, weights=False)
+    side = detected.default_px
+    if shipped and side is not None:
+        folder = replace(folder, sizes=replace(folder.sizes, width=side, height=side))
+    return ModelFiles(file.stem, folder, file, detected)
+
+
+def _config_folder(config: str) -> Path:
+    if config == BUNDLED:
+        return _bundled().folder.path
+    path = Path(config).expanduser()
+    if not path.is_dir():
+        raise ModelNotFound(f"config must be a diffusers folder, got {config!r}, which is none")
+    return path
+
+
+def _resolve_part(argument: str, source: str, spec: ModelSpec) -> PartFiles:
+    path = Path(source).expanduser()
+    if path.is_file() or (path.suffix in _SINGLE_FILES and not HUB_ID.fullmatch(source)):
+        file = _resolve_file(argument, source, spec)
+        if argument != "vae":
+            raise ModelError(f"{argument} must be a diffusers folder or a hub id, got the file {source}")
+        if file.suffix == ".safetensors":
+            check_header(file)
+        return PartFiles(file.stem, file, (file,), "")
+    if path.is_dir():
+        folder = path / "vae" if argument == "vae" and (path / "vae").is_dir() else path
+    elif HUB_ID.fullmatch(source):
+        folder = fetch_part(source, local_files_only=spec.local_files_only)
+    else:
+        raise ModelNotFound(f"{argument} must be a folder or a hub id owner/name, got {source!r}")
+    if not (folder / "config.json").is_file():
+        raise ModelNotFound(f"{argument} folder {folder} must hold config.json, as save_pretrained writes it")
+    kind = str(read_json(folder / "config.json").get("_class_name", ""))
+    wanted = "Autoencoder" if argument == "vae" else "ControlNet"
+    if wanted not in kind:
+        raise ModelError(
+            f"{argument} must be of a kind {wanted}..., got {source}, which is {kind or 'of no kind'}"
+        )
+    weights = checked_weights(folder, None, allow_pickle=spec.allow_pickle)
+    plain = any(not re.search(r"\.fp16\.", file.name) for file in weights)
+    return PartFiles(
+        source, folder, (folder / "config.json", *sorted(weights)), kind, None if plain else "fp16"
     )
 
 
-def _read_folder(path: Path, name: str) -> ModelFolder:
-    if not (path / "model_index.json").is_file():
+def _resolve_file(argument: str, source: str, spec: ModelSpec) -> Path:
+    """A file by path, the one in a folder, or one of a hub's repository: owner/name or owner/name/file."""
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        found = _split_hub(source)
+        if found is None or (path.suffix in _SINGLE_FILES and not found[1]):
+            raise ModelNotFound(f"{argument} file {source} does not exist")
+        repository, inner = found
+        if inner:
+            return fetch_file(repository, inner, local_files_only=spec.local_files_only)
+        path = fetch_part(repository, local_files_only=spec.local_files_only)
+    files = sorted(path.glob("*.safetensors"))
+    if (path / _LORA_FILE) in files:
+        return path / _LORA_FILE
+    if len(files) != 1:
         raise ModelNotFound(
-            f"model folder {path} must hold model_index.json, as diffusers' save_pretrained writes it"
+            f"{argument} folder {source} must hold one .safetensors file, has {len(files)}; name the file"
         )
-    index = _read_json(path / "model_index.json")
-    pipeline = index.get("_class_name")
-    if pipeline not in PIPELINES:
-        raise ModelError(f"model {name} must be a {' or '.join(PIPELINES)}, got {pipeline!r}")
-    components = _components(index, name)
-    weighed = [part for part in components if part not in ("scheduler", "tokenizer", "tokenizer_2")]
-    variant = "fp16" if not _weights(path / "unet", None) and _weights(path / "unet", "fp16") else None
-    weights = [file for part in weighed for file in _checked_weights(path / part, variant)]
-    settings = [
-        file for part in components for kind in ("*.json", "*.txt") for file in (path / part).glob(kind)
-    ]
-    unet, vae = _read_json(path / "unet" / "config.json"), _read_json(path / "vae" / "config.json")
-    width, height, min_px = _sizes(unet, vae, name)
-    guidance_scale, steps = _defaults(path)
-    files = (path / "model_index.json", *sorted([*settings, *weights]))
-    return ModelFolder(
-        path, name, str(pipeline), variant, files, width, height, min_px, guidance_scale, steps
-    )
+    return files[0]
 
 
-def _components(index: dict[str, Any], name: str) -> list[str]:
-    """Names of the parts that are loaded, each from a library we know: others could be code of their own."""
-    parts = []
-    for part, origin in index.items():
-        if part.startswith("_") or part in _LEFT_OUT or not isinstance(origin, list) or origin[:1] == [None]:
-            continue
-        if origin[0] not in _LIBRARIES:
-            raise ModelError(
-                f"model {name} needs code of its own for {part} ({origin[0]}), which is never run"
-            )
-        parts.append(part)
-    missing = {"unet", "vae", "text_encoder", "tokenizer", "scheduler"} - set(parts)
-    if missing:
-        raise ModelError(
-            f"model {name} must have every part of its pipeline, lacks {', '.join(sorted(missing))}"
-        )
-    return parts
-
-
-def _weights(folder: Path, variant: str | None) -> list[Path]:
-    """The part's safetensors of a variant; None stands for the files without one."""
-    files = folder.glob("*.safetensors")
-    return [f for f in files if (not is_variant(f.name) if variant is None else f".{variant}." in f.name)]
-
-
-def _checked_weights(folder: Path, variant: str | None) -> list[Path]:
-    """The weights a part will be loaded from, their headers and lengths found whole."""
-    files = _weights(folder, variant) or _weights(folder, None)
-    if not files:
-        pickled = any(any(folder.glob(kind)) for kind in _PICKLES)
-        why = (
-            "only pickled weights, which are never loaded; convert them" if pickled else "none; copy it anew"
-        )
-        raise ModelError(f"model part {folder} must hold .safetensors weights, has {why}")
-    for index in folder.glob("*.index.json"):
-        absent = set(_read_json(index).get("weight_map", {}).values()) - {file.name for file in files}
-        if (
-            absent
-            and not is_variant(index.name)
-            and index.name.startswith(("diffusion", "model.safetensors"))
-        ):
-            raise ModelCorrupt(f"model file {folder / min(absent)} is named in {index.name} and missing")
-    for file in files:
-        _check_header(file)
-    return files
-
-
-def _check_header(file: Path) -> None:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="np"):
-            pass
-    except (SafetensorError, OSError) as error:
-        with file.open("rb") as stream:
-            pointer = stream.read(64).startswith(b"version https://git-lfs")
-        remedy = "it is a git-lfs pointer; run git lfs pull" if pointer else "copy or download it anew"
-        raise ModelCorrupt(f"model file {file} is not whole ({first_line(error)}); {remedy}") from error
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelNotFound(f"model file {file} is missing; copy or download the model anew") from error
-    except (OSError, ValueError) as error:
-        raise ModelCorrupt(f"model file {file} cannot be read ({first_line(error)})") from error
-    if not isinstance(content, dict):
-        raise ModelCorrupt(f"model file {file} must hold a JSON object, got {type(content).__name__}")
-    return content
-
-
-def _sizes(unet: dict[str, Any], vae: dict[str, Any], name: str) -> tuple[int, int, int]:
-    """Default width and height, and the smallest side: one pixel at the bottom of the UNet."""
-    if unet.get("in_channels", 4) != vae.get("latent_channels", 4):
-        raise ModelError(
-            f"model {name} must turn text into pictures; its UNet wants more inputs (inpainting?)"
-        )
-    factor = 2 ** (len(vae.get("block_out_channels", [0])) - 1)
-    depth = len(unet.get("block_out_channels", [0] * 4)) - 1
-    latent = unet.get("sample_size") or 64
-    rows, columns = latent if isinstance(latent, list) else (latent, latent)
-    return int(columns) * factor, int(rows) * factor, max(8, factor * 2**depth)
-
-
-def _defaults(path: Path) -> tuple[float, int]:
-    """Guidance scale and steps of the folder's own `sdkit.json`, where it has one."""
-    file = path / "sdkit.json"
-    own = _read_json(file) if file.is_file() else {}
-    try:
-        guidance_scale = check_guidance(own.get("guidance_scale", DEFAULT_GUIDANCE))
-        return guidance_scale, check_range("steps", own.get("steps", DEFAULT_STEPS), 1, MAX_STEPS)
-    except InvalidRequest as error:
-        raise ModelCorrupt(f"model file {file}: {error}") from error
+def _split_hub(source: str) -> tuple[str, str] | None:
+    """Repository and file of "owner/name" or "owner/name/some/file"; None when it is neither."""
+    pieces = source.split("/", 2)
+    if len(pieces) < 2 or not HUB_ID.fullmatch("/".join(pieces[:2])):
+        return None
+    return "/".join(pieces[:2]), pieces[2] if len(pieces) == 3 else ""
 
 
 def _file_digest(file: Path) -> str:

@@ -9,18 +9,20 @@ from torch import Tensor
 from sdkit._errors import InvalidPixels
 
 
-def quantise(pixels: Tensor, *, made_by: str) -> Tensor:
+def quantise(pixels: Tensor, *, made_by: str, black: bool = False) -> Tensor:
     """Levels (N, 3, H, W) uint8, 0-255, on the CPU, by rounding: cutting off would darken by half a level.
 
     Args:
         pixels: (N, 3, H, W) float, -1..1 and a little beyond.
         made_by: model and dtype, for the message.
+        black: a wholly black picture is let through, as a stage on the way to one may be.
     Raises:
         InvalidPixels: NaN or infinity, or a picture that is wholly black.
     """
     _refuse(~pixels.isfinite().flatten(1).all(dim=1), "be finite", "with NaN or infinity", made_by)
     levels = (pixels.float() / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
-    _refuse(levels.flatten(1).amax(dim=1) == 0, "show something", "wholly black", made_by)
+    if not black:
+        _refuse(levels.flatten(1).amax(dim=1) == 0, "show something", "wholly black", made_by)
     return levels
 
 

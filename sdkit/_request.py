@@ -2,46 +2,104 @@
 
 from __future__ import annotations
 
-import math
-import operator
 import secrets
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import SupportsIndex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypedDict
 
+from sdkit._checks import (
+    MAX_BATCH,
+    MAX_IMAGES_PER_PROMPT,
+    MAX_SEED,
+    check_guidance,
+    check_negative,
+    check_number,
+    check_options,
+    check_prompts,
+    check_range,
+    check_side,
+)
 from sdkit._errors import InvalidRequest
-from sdkit._samplers import Sampler, find_sampler
+from sdkit._inputs import read_images, read_masks
+from sdkit._sampler_names import find_sampler
+from sdkit._samplers import Sampler
+from sdkit._spec import ModelSpec
 
-DEFAULT_SAMPLER = "dpmpp_2m_karras"
-DEFAULT_STEPS = 20
-DEFAULT_GUIDANCE = 7.5
-MAX_GUIDANCE = 50.0
-MAX_SIDE_PX = 4096
-SIDE_MULTIPLE_PX = 8
-MAX_IMAGES_PER_PROMPT = 10_000
-MAX_BATCH = 4096
-MAX_SEED = 2**63 - 1
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_STAGES = 1000
 _FRESH_SEEDS = 2**32
+DEFAULT_REFINER_START = 0.8
+
+
+class Settings(TypedDict, total=False):
+    """What `Session.generate` takes beside the prompt; `sdkit.generate` documents each."""
+
+    negative_prompt: str | None
+    sampler: str | Sampler | None
+    schedule: str | None
+    steps: int | None
+    guidance_scale: float | None
+    seed: int | None
+    num_images: int
+    width: int | None
+    height: int | None
+    image: Any
+    strength: float | None
+    mask: Any
+    image_guidance_scale: float | None
+    control_image: Any
+    control_scale: float | Sequence[float]
+    refiner_start: float
+    options: Mapping[str, object] | None
+    trajectory: int | None
+    batch_size: int
 
 
 @dataclass(frozen=True)
 class Request:
-    """One checked call of `generate`. Image i has prompt `i // num_images` and seed `seed + i`."""
+    """One checked call of `generate`. Image i has prompt `i // num_images` and seed `seed + i`.
+
+    `sdkit.read` gives the request that made a picture, and `sdkit.replay` runs one.
+
+    Example:
+        >>> import sdkit
+        >>> request = sdkit.generate(["a red star", "a blue ring"], steps=4, seed=7, device="cpu").request
+        >>> request.prompts, list(request.seeds), request.steps, request.task
+        (('a red star', 'a blue ring'), [7, 8], 4, 'text')
+    """
 
     prompts: tuple[str, ...]
     negative_prompt: str
     """"" is none, as diffusers' None."""
-    sampler: Sampler
+    sampler: Sampler | None
+    """None is the model's own; so it is for steps, guidance, strength and size."""
     steps: int | None
-    """None is the model's default."""
     guidance_scale: float | None
-    """1.0 is off; None is the model's default."""
+    """1.0 is off."""
     seed: int
     num_images: int
     width: int | None
-    """Pixels; None is the model's own size."""
+    """Pixels."""
     height: int | None
     batch_size: int
+    images: tuple[Image, ...] = ()
+    """Pictures to start from: none, one for all prompts, or one for each."""
+    masks: tuple[Image, ...] = ()
+    strength: float | None = None
+    image_guidance_scale: float | None = None
+    control_images: tuple[Image, ...] = ()
+    """One for each ControlNet."""
+    control_scales: tuple[float, ...] = (1.0,)
+    refiner_start: float = DEFAULT_REFINER_START
+    options: tuple[tuple[str, object], ...] = ()
+    trajectory: int | None = None
+    spec: ModelSpec = field(default_factory=ModelSpec)
+    dtype: str | None = None
+    """The number format of the run that this request describes; None is the device's own."""
+    fingerprint: str | None = None
+    """Of the model that made the picture; None accepts any."""
 
     @property
     def count(self) -> int:
@@ -53,19 +111,35 @@ class Request:
         """One seed for each image."""
         return range(self.seed, self.seed + self.count)
 
+    @property
+    def task(self) -> str:
+        """ "text", "image" or "inpaint": what a picture is made from."""
+        return "inpaint" if self.masks else "image" if self.images else "text"
+
 
 def make_request(
     prompt: str | Iterable[str],
     *,
     negative_prompt: str | None = None,
-    sampler: str | Sampler = DEFAULT_SAMPLER,
+    sampler: str | Sampler | None = None,
+    schedule: str | None = None,
     steps: int | None = None,
     guidance_scale: float | None = None,
     seed: int | None = None,
     num_images: int = 1,
     width: int | None = None,
     height: int | None = None,
+    image: Any = None,
+    strength: float | None = None,
+    mask: Any = None,
+    image_guidance_scale: float | None = None,
+    control_image: Any = None,
+    control_scale: float | Sequence[float] = 1.0,
+    refiner_start: float = DEFAULT_REFINER_START,
+    options: Mapping[str, object] | None = None,
+    trajectory: int | None = None,
     batch_size: int = 8,
+    spec: ModelSpec | None = None,
 ) -> Request:
     """The request, with a fresh seed from the system where none was given.
 
@@ -73,91 +147,81 @@ def make_request(
         InvalidRequest: something is outside its range; the message says which.
     """
     prompts = check_prompts(prompt)
-    found = find_sampler(sampler)
-    images = check_range("num_images", num_images, 1, MAX_IMAGES_PER_PROMPT)
-    count = len(prompts) * images
+    found = _check_sampler(sampler, schedule)
+    count = len(prompts) * check_range("num_images", num_images, 1, MAX_IMAGES_PER_PROMPT)
+    images = () if image is None else _one_or_each("image", read_images("image", image), len(prompts))
+    masks = () if mask is None else _one_or_each("mask", read_masks("mask", mask), len(prompts))
+    _check_pairing(images, masks, strength, image_guidance_scale)
+    controls = () if control_image is None else read_images("control_image", control_image)
     return Request(
         prompts=prompts,
         negative_prompt=check_negative(negative_prompt),
         sampler=found,
-        steps=None if steps is None else found.check_steps(steps),
+        steps=_check_steps(steps, found),
         guidance_scale=None if guidance_scale is None else check_guidance(guidance_scale),
-        seed=secrets.randbelow(_FRESH_SEEDS)
-        if seed is None
-        else check_range("seed", seed, 0, MAX_SEED - count),
-        num_images=images,
+        seed=_check_seed(seed, count),
+        num_images=count // len(prompts),
         width=None if width is None else check_side("width", width),
         height=None if height is None else check_side("height", height),
         batch_size=check_range("batch_size", batch_size, 1, MAX_BATCH),
+        images=images,
+        masks=masks,
+        strength=None if strength is None else check_number("strength", strength, 0.0, 1.0),
+        image_guidance_scale=None
+        if image_guidance_scale is None
+        else check_number("image_guidance_scale", image_guidance_scale, 1.0, 50.0, note=" (1 is off)"),
+        control_images=controls,
+        control_scales=_check_scales(control_scale),
+        refiner_start=check_number("refiner_start", refiner_start, 0.0, 1.0),
+        options=check_options(options),
+        trajectory=None if trajectory is None else check_range("trajectory", trajectory, 2, MAX_STAGES),
+        spec=spec or ModelSpec(),
     )
 
 
-def check_prompts(prompt: str | Iterable[str]) -> tuple[str, ...]:
-    """One prompt or several, as a tuple; none may be blank."""
-    if isinstance(prompt, str):
-        prompts: tuple[object, ...] = (prompt,)
-    elif isinstance(prompt, Iterable):
-        prompts = tuple(prompt)
-    else:
-        raise InvalidRequest(f"prompt must be a string or a list of strings, got {prompt!r}")
-    if not prompts:
-        raise InvalidRequest("prompt must hold at least one string, got an empty list")
-    checked = tuple(text for text in prompts if isinstance(text, str) and text.strip())
-    if len(checked) != len(prompts):
-        index = next(i for i, text in enumerate(prompts) if not (isinstance(text, str) and text.strip()))
-        where = "prompt" if isinstance(prompt, str) else f"prompt[{index}]"
-        raise InvalidRequest(f"{where} must be a non-empty string, got {prompts[index]!r}")
-    return checked
+def _check_sampler(sampler: str | Sampler | None, schedule: str | None) -> Sampler | None:
+    if sampler is not None:
+        return find_sampler(sampler, schedule)
+    if schedule is not None:
+        raise InvalidRequest(f"schedule must come with a sampler, got schedule={schedule!r} alone")
+    return None
 
 
-def check_negative(negative_prompt: object) -> str:
-    """The negative prompt; None becomes ""."""
-    if negative_prompt is None:
-        return ""
-    if not isinstance(negative_prompt, str):
-        raise InvalidRequest(f"negative_prompt must be a string or None, got {negative_prompt!r}")
-    return negative_prompt
+def _check_steps(steps: object, sampler: Sampler | None) -> int | None:
+    if steps is None:
+        return None
+    return check_range("steps", steps, 1, 1000) if sampler is None else sampler.check_steps(steps)
 
 
-def check_guidance(guidance_scale: object) -> float:
-    """The guidance scale as a float, 1..50."""
-    if isinstance(guidance_scale, bool) or not hasattr(guidance_scale, "__float__"):
-        raise InvalidRequest(f"guidance_scale must be a number 1..{MAX_GUIDANCE:g}, got {guidance_scale!r}")
-    scale = float(guidance_scale)
-    if not (math.isfinite(scale) and 1.0 <= scale <= MAX_GUIDANCE):
-        raise InvalidRequest(f"guidance_scale must be 1..{MAX_GUIDANCE:g} (1 is off), got {scale:g}")
-    return scale
+def _check_seed(seed: object, count: int) -> int:
+    if seed is None:
+        return secrets.randbelow(_FRESH_SEEDS)
+    return check_range("seed", seed, 0, MAX_SEED - count)
 
 
-def check_side(name: str, value: SupportsIndex) -> int:
-    """Width or height in pixels: a multiple of 8, at most 4096; the model's minimum is checked later."""
-    side = _whole(name, value)
-    if side % SIDE_MULTIPLE_PX or not SIDE_MULTIPLE_PX <= side <= MAX_SIDE_PX:
-        allowed = f"a multiple of {SIDE_MULTIPLE_PX} in {SIDE_MULTIPLE_PX}..{MAX_SIDE_PX}"
-        raise InvalidRequest(f"{name} must be {allowed}, got {side}; try {_nearest_side(side)}")
-    return side
+def _one_or_each(name: str, pictures: tuple[Image, ...], prompts: int) -> tuple[Image, ...]:
+    if len(pictures) not in (1, prompts):
+        raise InvalidRequest(
+            f"{name} must be one picture, or one for each of the {prompts} prompts, got {len(pictures)}"
+        )
+    return pictures
 
 
-def check_fits(name: str, side: int, min_px: int) -> None:
-    """Raises InvalidRequest when a side is smaller than the model can draw."""
-    if side < min_px:
-        raise InvalidRequest(f"{name} must be at least {min_px} for this model, got {side}")
+def _check_pairing(
+    images: tuple[Image, ...], masks: tuple[Image, ...], strength: object, image_guidance: object
+) -> None:
+    if masks and not images:
+        raise InvalidRequest("mask must come with the image that it masks; give image= too")
+    if not images:
+        for name, value in (("strength", strength), ("image_guidance_scale", image_guidance)):
+            if value is not None:
+                raise InvalidRequest(f"{name} must come with an image to start from; give image= too")
+    if masks and len(images) == 1 < len(masks):
+        raise InvalidRequest(f"mask must be one picture for one image, got {len(masks)}")
 
 
-def check_range(name: str, value: object, low: int, high: int) -> int:
-    """The value as an int in `low`..`high`."""
-    number = _whole(name, value)
-    if not low <= number <= high:
-        raise InvalidRequest(f"{name} must be {low}..{high}, got {number}")
-    return number
-
-
-def _whole(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
-        raise InvalidRequest(f"{name} must be a whole number, got {value!r}")
-    return operator.index(value)
-
-
-def _nearest_side(side: int) -> int:
-    rounded = SIDE_MULTIPLE_PX * round(side / SIDE_MULTIPLE_PX)
-    return min(max(rounded, SIDE_MULTIPLE_PX), MAX_SIDE_PX)
+def _check_scales(control_scale: object) -> tuple[float, ...]:
+    given = control_scale if isinstance(control_scale, (list, tuple)) else [control_scale]
+    if not given:
+        raise InvalidRequest("control_scale must hold at least one number, got an empty list")
+    return tuple(check_number("control_scale", scale, 0.0, 10.0) for scale in given)

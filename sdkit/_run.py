@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sdkit._errors import OutOfMemory
 from sdkit._request import Request
 from sdkit._result import Generation, Timings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL.Image import Image
     from torch import Tensor
 
-    from sdkit._backend import TextEmbeddings
+    from sdkit._backend.backend import Job
+    from sdkit._backend.stages import Step
+    from sdkit._backend.text import TextEmbeddings
     from sdkit._session import Session
+    from sdkit._settle import Settled
+
+    OnStep = Callable[[Step], bool | None]
 
 _logger = logging.getLogger("sdkit")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures that were made in one go, and their cost."""
+    """Pictures that were made in one go, and their cost.
+
+    Example:
+        >>> from sdkit import Session
+        >>> session = Session("shapes", device="cpu")
+        >>> batch = session.sample(session.encode(["a red star"]), sampler="ddim", steps=4, guidance_scale=1, seeds=[0])
+        >>> batch.images.dtype, batch.model_evals
+        (torch.uint8, 4)
+    """
 
     images: Tensor
     """(N, 3, H, W) uint8, 0-255, on the CPU."""
@@ -30,101 +49,177 @@ class Batch:
     denoise_s: float
     """Wall seconds, the device waited for."""
     decode_s: float
+    stages: tuple[Tensor, ...] = ()
+    """(N, 3, H, W) uint8 each: the way from noise to picture, where it was asked for."""
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """What holds for every batch of a request, its Nones replaced by the model's own values."""
+def run(
+    session: Session, request: Request, *, progress: bool | None = None, on_step: OnStep | None = None
+) -> Generation:
+    """The pictures of a request; all that can be refused is refused before a weight is read.
 
-    steps: int
-    guidance_scale: float
-    size: tuple[int, int]
-    """Width and height, pixels."""
+    Args:
+        progress: a bar on standard error; None shows one where somebody is likely to watch it.
+        on_step: called after every step; False stops the run.
+    """
+    from sdkit._settle import settle
 
-
-def run(session: Session, request: Request, *, progress: bool = False) -> Generation:
-    """The pictures of a request; all that can be refused is refused before a weight is read."""
-    settings = _Settings(
-        steps=session.default_steps if request.steps is None else request.steps,
-        guidance_scale=session.default_guidance_scale
-        if request.guidance_scale is None
-        else request.guidance_scale,
-        size=session.check_size(request.width, request.height),
-    )
-    request.sampler.check_steps(settings.steps)
+    settled = settle(session, session.files, request)
     load_s = session.load()
     start = time.perf_counter()
-    text = session.encode(request.prompts, negative_prompt=request.negative_prompt)
+    text = session.encode_for(request, settled)
     text_s = time.perf_counter() - start
-    if text.truncated:
-        cut, whole = len(text.truncated), len(text)
-        _logger.warning(
-            "%d of %d prompts are longer than %s can read, and were cut", cut, whole, session.name
-        )
     # Image i has prompt i // num_images: all images of a prompt stand together.
     text = text.take([index // request.num_images for index in range(request.count)])
-    batches = _batches(session, request, text, settings, progress=progress)
-    denoise_s, decode_s = (
-        sum(times) for times in zip(*((b.denoise_s, b.decode_s) for b in batches), strict=True)
+    shown = _is_watched() if progress is None else progress
+    batches, batch_size = _batches(session, request, text, settled, progress=shown, on_step=on_step)
+    timings = Timings(load_s, text_s, sum(b.denoise_s for b in batches), sum(b.decode_s for b in batches))
+    warnings = (
+        *session.warnings,
+        *settled.warnings,
+        *_cut_warning(session, text),
+        *_halved_warning(min(request.batch_size, request.count), batch_size, settled),
     )
-    return _generation(
-        session, request, text, settings, batches, Timings(load_s, text_s, denoise_s, decode_s)
-    )
+    for warning in warnings:
+        _logger.warning("%s", warning)
+    return _generation(session, request, text, settled, batches, timings, warnings, batch_size)
 
 
 def _batches(
-    session: Session, request: Request, text: TextEmbeddings, settings: _Settings, *, progress: bool
-) -> list[Batch]:
-    """All pictures of the request, `batch_size` at a time, under one progress bar."""
+    session: Session,
+    request: Request,
+    text: TextEmbeddings,
+    settled: Settled,
+    *,
+    progress: bool,
+    on_step: OnStep | None,
+) -> tuple[list[Batch], int]:
+    """All pictures of the request under one progress bar, and how many were made at once in the end.
+
+    A batch that the device has no room for is halved and tried again: every image has its own generator, so the
+    pictures stay the same.
+    """
     from tqdm import tqdm
 
-    starts = range(0, request.count, request.batch_size)
-    total = len(starts) * request.sampler.evaluations(settings.steps)
-    with tqdm(total=total, desc=session.name, unit="call", disable=not progress) as bar:
+    # A scheduler that we do not know may draw from one generator only, and each picture has its own.
+    alone = settled.sampler.family == "own"
+    batch_size, first, made = 1 if alone else min(request.batch_size, request.count), 0, []
+    with tqdm(
+        total=request.count * settled.evaluations, desc=session.name, unit="call", disable=not progress
+    ) as bar:
+        while first < request.count:
+            last = min(first + batch_size, request.count)
 
-        def advance(_evaluations: int) -> None:
-            bar.update()
+            def advance(_evaluations: int, rows: int = last - first) -> None:
+                bar.update(rows)
 
-        return [
-            session.sample(
-                text.rows(first, first + request.batch_size),
-                sampler=request.sampler,
-                steps=settings.steps,
-                guidance_scale=settings.guidance_scale,
-                seeds=request.seeds[first : first + request.batch_size],
-                width=settings.size[0],
-                height=settings.size[1],
-                on_step=advance,
-            )
-            for first in starts
-        ]
+            job = _job(request, settled, range(first, last))
+            told = None if on_step is None else _teller(on_step, first)
+            try:
+                made.append(session.work(text.rows(first, last), job, on_call=advance, on_step=told))
+            except OutOfMemory:
+                if last - first == 1:
+                    raise
+                batch_size = (last - first) // 2
+                continue
+            first = last
+    return made, batch_size
+
+
+def _teller(on_step: OnStep, first: int) -> Callable[[int, int, Callable[[], list[Image]]], bool | None]:
+    from sdkit._backend.stages import Step
+
+    return lambda index, total, preview: on_step(Step(index, total, first, preview))
+
+
+def _job(request: Request, settled: Settled, rows: range) -> Job:
+    from sdkit._backend.backend import Job
+
+    return Job(
+        task=settled.task,
+        sampler=settled.sampler,
+        steps=settled.steps,
+        guidance_scale=settled.guidance_scale,
+        seeds=[request.seeds[i] for i in rows],
+        size=settled.size,
+        images=_of_rows(request.images, request, rows),
+        masks=_of_rows(request.masks, request, rows),
+        strength=settled.strength,
+        image_guidance_scale=settled.image_guidance_scale,
+        control_images=request.control_images,
+        control_scales=settled.control_scales,
+        refiner_start=request.refiner_start,
+        options=dict(request.options),
+        stages=0 if request.trajectory is None else request.trajectory - 1,
+    )
+
+
+def _of_rows(pictures: Sequence[Image], request: Request, rows: range) -> list[Image]:
+    if not pictures:
+        return []
+    return [pictures[0] if len(pictures) == 1 else pictures[i // request.num_images] for i in rows]
+
+
+def _is_watched() -> bool:
+    return sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+
+
+def _cut_warning(session: Session, text: TextEmbeddings) -> tuple[str, ...]:
+    if not text.truncated:
+        return ()
+    cut, whole = len(text.truncated), len(text)
+    return (f"{cut} of {whole} prompts are longer than {session.name} can read, and were cut",)
+
+
+def _halved_warning(asked: int, ran: int, settled: Settled) -> tuple[str, ...]:
+    if ran >= asked or settled.sampler.family == "own":
+        return ()
+    return (f"a batch of {asked} images did not fit into memory: they were made {ran} at a time",)
 
 
 def _generation(
     session: Session,
     request: Request,
     text: TextEmbeddings,
-    settings: _Settings,
+    settled: Settled,
     batches: list[Batch],
     timings: Timings,
+    warnings: tuple[str, ...],
+    batch_size: int,
 ) -> Generation:
+    from dataclasses import replace
+
     from sdkit._pixels import to_pil
 
-    return Generation(
-        images=[image for batch in batches for image in to_pil(batch.images)],
-        seeds=tuple(request.seeds),
-        prompts=tuple(prompt for prompt in request.prompts for _ in range(request.num_images)),
-        negative_prompt=request.negative_prompt,
-        sampler=request.sampler.name,
-        steps=settings.steps,
-        model_evals=batches[0].model_evals,
-        guidance_scale=settings.guidance_scale,
-        width=settings.size[0],
-        height=settings.size[1],
-        model=session.name,
-        model_fingerprint=session.fingerprint,
-        device=session.device,
+    images = [image for batch in batches for image in to_pil(batch.images)]
+    stages = [
+        [image for batch in batches for image in to_pil(batch.stages[stage])]
+        for stage in range(len(batches[0].stages))
+    ]
+    # The request as it ran: defaults that change one day must not change what is made again from its record.
+    ran = replace(
+        request,
+        sampler=settled.sampler,
+        steps=settled.steps,
+        guidance_scale=settled.guidance_scale,
+        width=images[0].width,
+        height=images[0].height,
+        strength=settled.strength,
+        image_guidance_scale=settled.image_guidance_scale,
         dtype=session.dtype,
-        truncated=text.truncated,
+        fingerprint=session.fingerprint,
+    )
+    return Generation(
+        images=images,
+        request=ran,
+        prompts=text.prompts,
+        cut_at=text.cut_at,
+        model_evals=batches[0].model_evals,
+        model=session.name,
+        detected=session.detected,
+        device=session.device,
+        batch_size=batch_size,
+        warnings=warnings,
         timings=timings,
+        trajectory=[list(way) for way in zip(*stages, images, strict=True)] if stages else [],
     )

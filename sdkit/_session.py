@@ -7,75 +7,106 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
-from sdkit._errors import InvalidRequest
-from sdkit._models import resolve
-from sdkit._request import (
-    DEFAULT_SAMPLER,
+from sdkit._checks import (
     MAX_SEED,
+    check_choice,
     check_fits,
     check_guidance,
     check_negative,
     check_prompts,
     check_range,
     check_side,
-    make_request,
 )
+from sdkit._errors import InvalidRequest, deprecate
+from sdkit._models import resolve
+from sdkit._request import Request, Settings, make_request
 from sdkit._run import Batch, run
-from sdkit._samplers import Sampler, find_sampler
+from sdkit._sampler_names import find_sampler, fit_sampler
+from sdkit._samplers import Sampler
+from sdkit._spec import ModelOptions, ModelSpec, make_spec
 
 if TYPE_CHECKING:
-    from sdkit._backend import Backend, TextEmbeddings
+    from sdkit._backend.backend import Backend, Job
+    from sdkit._backend.stages import Step
+    from sdkit._backend.tasks import Task
+    from sdkit._backend.text import TextEmbeddings
     from sdkit._result import Generation
+    from sdkit._settle import Settled
+
+MEMORY = ("auto", "low", "high")
 
 
 class Session:
-    """One model on one device. Safe for threads: they take turns.
+    """One model on one device. Safe for threads: they take turns, and each gets what it would get alone.
 
     Weights are read at the first call, or by `load`; everything that can be known without them is
     checked when the session is made.
 
     Args:
-        model: None or "shapes" for the bundled one, a diffusers folder, or a hub id "owner/name".
+        model: as in `sdkit.generate`, and so are all further arguments that name a part of the model.
         device: "cpu", "cuda", "cuda:1", "mps"; None is a GPU where there is one.
-        dtype: "float32", "float16", "bfloat16"; None is float16 on a GPU, float32 elsewhere.
-        local_files_only: never ask the hub, only its local cache.
+        dtype: "float32", "float16", "bfloat16"; None is bfloat16 on a GPU that computes in it, float16 on an
+            older one, float32 elsewhere.
+        memory: "high" keeps all weights on the device; "low" moves them there in turn, and decodes in tiles;
+            "auto" is "high" where they fit.
     Raises:
         InvalidRequest: no such device or dtype.
         ModelError: the model is missing, corrupt or of another kind.
+    Example:
+        >>> from sdkit import Session
+        >>> session = Session("shapes", device="cpu")
+        >>> made = session.generate("a red star", steps=4, seed=7)
+        >>> session.default_size, made.seeds, session.load()
+        ((64, 64), (7,), 0.0)
     """
 
     def __init__(
         self,
-        model: str | Path | None = None,
+        model: str | Path | ModelSpec | None = None,
         *,
         device: str | None = None,
         dtype: str | None = None,
-        local_files_only: bool = False,
+        memory: str = "auto",
+        **options: Unpack[ModelOptions],
     ) -> None:
+        self.spec = model if isinstance(model, ModelSpec) else make_spec(model, **options)
+        self.memory = check_choice("memory", memory, MEMORY)
         from sdkit._device import dtype_name, pick_device, pick_dtype
 
         self._torch_device = pick_device(device)
         self._torch_dtype = pick_dtype(dtype, self._torch_device)
-        self._folder = resolve(model, local_files_only=local_files_only)
+        self.files = resolve(self.spec)
         self._lock = threading.RLock()
         self._backend: Backend | None = None
-        self.name = self._folder.name
+        self.name = self.files.base.name
         self.device = str(self._torch_device)
         self.dtype = dtype_name(self._torch_dtype)
-        self.default_size = (self._folder.width, self._folder.height)
-        """Width and height, pixels."""
-        self.default_steps = self._folder.steps
-        self.default_guidance_scale = self._folder.guidance_scale
+        sizes = self.files.base.folder.sizes
+        self.default_size = (sizes.width or 0, sizes.height or 0)
+        """Width and height, pixels; 0 where the model's files do not say."""
+        self.family = self.files.base.family
+        """ "diffusion", "flow" or "own": which samplers fit."""
 
     def __repr__(self) -> str:
         return f"Session({self.name!r}, device={self.device!r}, dtype={self.dtype!r})"
 
+    @property
+    def detected(self) -> str:
+        """What a single file was taken for, and why; "" for a folder, which says so itself."""
+        found = self.files.base.detected
+        return "" if found is None else found.summary
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was found odd when the weights were read, such as a LoRA's keys that fit nothing."""
+        return () if self._backend is None else self._backend.warnings
+
     @cached_property
     def fingerprint(self) -> str:
-        """Sixteen hex digits over the model's contents, wherever they lie."""
-        return self._folder.fingerprint()
+        """Sixteen hex digits over the contents of the model and all that is loaded on top of it."""
+        return self.files.fingerprint
 
     @cached_property
     def device_name(self) -> str:
@@ -94,49 +125,55 @@ class Session:
             return time.perf_counter() - start
 
     def model_evals(self, sampler: str | Sampler, steps: int) -> int:
-        """Denoiser calls that these steps make: 2N-1 for Heun, N+1 for PLMS, N for the others."""
-        found = find_sampler(sampler)
+        """Denoiser calls that these steps make: 2N-1 for Heun, N+1 for PLMS, N for most.
+
+        Example:
+            >>> import sdkit
+            >>> sdkit.Session("shapes", device="cpu").model_evals("heun", 10)
+            19
+        """
+        found = self.fit(sampler)
         return found.evaluations(found.check_steps(steps))
+
+    def fit(self, sampler: str | Sampler) -> Sampler:
+        """The sampler of this name that runs on this model's family.
+
+        Raises:
+            InvalidRequest: the model is of a family that it cannot sample from.
+        """
+        return fit_sampler(find_sampler(sampler), self.family, self.name)
 
     def generate(
         self,
         prompt: str | Iterable[str],
         *,
-        negative_prompt: str | None = None,
-        sampler: str | Sampler = DEFAULT_SAMPLER,
-        steps: int | None = None,
-        guidance_scale: float | None = None,
-        seed: int | None = None,
-        num_images: int = 1,
-        width: int | None = None,
-        height: int | None = None,
-        batch_size: int = 8,
-        progress: bool = False,
+        progress: bool | None = None,
+        on_step: Callable[[Step], bool | None] | None = None,
+        **settings: Unpack[Settings],
     ) -> Generation:
-        """The pictures of one or several prompts; see `sdkit.generate` for the arguments."""
-        request = make_request(
-            prompt,
-            negative_prompt=negative_prompt,
-            sampler=sampler,
-            steps=steps,
-            guidance_scale=guidance_scale,
-            seed=seed,
-            num_images=num_images,
-            width=width,
-            height=height,
-            batch_size=batch_size,
-        )
-        return run(self, request, progress=progress)
+        """The pictures of one or several prompts; `sdkit.generate` documents the arguments.
+
+        Example:
+            >>> from sdkit import Session
+            >>> made = Session("shapes", device="cpu").generate("a red star", sampler="heun", steps=4, seed=1)
+            >>> made.model_evals, made.images[0].size
+            (7, (64, 64))
+        """
+        request = make_request(prompt, **settings, spec=self.spec)
+        return run(self, request, progress=progress, on_step=on_step)
 
     def encode(self, prompts: Sequence[str], *, negative_prompt: str = "") -> TextEmbeddings:
         """Embeddings of the prompts, encoded once each, for any number of calls of `sample`.
 
         Args:
             negative_prompt: one for all; "" is none.
+        Example:
+            >>> from sdkit import Session
+            >>> len(Session("shapes", device="cpu").encode(["a red star", "a blue ring"]))
+            2
         """
         checked, negative = check_prompts(prompts), check_negative(negative_prompt)
-        with self._lock:
-            return self._loaded().encode(checked, negative)
+        return self._encode(checked, negative, self._task("text", controlnet=False), {})
 
     def sample(
         self,
@@ -148,6 +185,7 @@ class Session:
         seeds: Sequence[int],
         width: int | None = None,
         height: int | None = None,
+        on_call: Callable[[int], None] | None = None,
         on_step: Callable[[int], None] | None = None,
     ) -> Batch:
         """The pictures of all rows of `text`, in one batch.
@@ -156,50 +194,89 @@ class Session:
             guidance_scale: 1..50; 1.0 is off, and then the negative prompt has no part.
             seeds: one for each row, 0..2**63-1; a picture depends on its own alone.
             width: pixels; None is the model's own.
-            on_step: called after every denoiser call with the number made so far.
+            on_call: called after every denoiser call with the number made so far.
+            on_step: the former name of `on_call`.
         Raises:
             InvalidRequest: something is outside its range.
             InvalidPixels: NaN, or a wholly black picture.
             OutOfMemory: the batch is too large for the device.
+        Example:
+            >>> from sdkit import Session
+            >>> session = Session("shapes", device="cpu")
+            >>> text = session.encode(["a red star"])
+            >>> session.sample(text, sampler="ddim", steps=4, guidance_scale=2.0, seeds=[3]).images.shape
+            torch.Size([1, 3, 64, 64])
         """
-        found, scale = find_sampler(sampler), check_guidance(guidance_scale)
+        from sdkit._backend.backend import Job
+
+        if on_step is not None:
+            deprecate("sample(on_step=)", instead="on_call=, which is what it is", gone_in="0.2")
+        found, scale = self.fit(sampler), check_guidance(guidance_scale)
         steps = found.check_steps(steps)
         if len(seeds) != len(text) or not seeds:
             raise InvalidRequest(
                 f"seeds must be one for each of the {len(text)} rows of text, got {len(seeds)}"
             )
         checked = [check_range("seeds", seed, 0, MAX_SEED) for seed in seeds]
-        size = self.check_size(width, height)
+        task, size = self._task("text", controlnet=False), self.check_size(width, height)
+        return self.work(text, Job(task, found, steps, scale, checked, size), on_call=on_call or on_step)
+
+    def check_size(self, width: int | None, height: int | None) -> tuple[int, int] | None:
+        """Width and height in pixels, the model's own where None; None where only its pipeline knows."""
+        sizes = self.files.base.folder.sizes
+        found = []
+        for name, side, default in zip(
+            ("width", "height"), (width, height), (sizes.width, sizes.height), strict=True
+        ):
+            if side is None and default is None:
+                if width is None and height is None:
+                    return None
+                raise InvalidRequest(f"{name} must be given too: {self.name} has no size of its own")
+            checked = default if side is None else check_side(name, side)
+            assert checked is not None
+            check_fits(name, checked, sizes.min_px, sizes.multiple_px)
+            found.append(checked)
+        return found[0], found[1]
+
+    def _task(self, kind: str, *, controlnet: bool) -> Task:
+        from sdkit._backend.tasks import find_task
+
+        base = self.files.base
+        needs_image = base.folder.needs_aesthetics
+        return find_task(base.pipeline, kind, controlnet=controlnet, needs_image=needs_image, model=self.name)
+
+    def encode_for(self, request: Request, settled: Settled) -> TextEmbeddings:
+        """Embeddings of a request's prompts, for the task that it is."""
+        return self._encode(request.prompts, request.negative_prompt, settled.task, dict(request.options))
+
+    def _encode(
+        self, prompts: Sequence[str], negative_prompt: str, task: Task, options: dict[str, object]
+    ) -> TextEmbeddings:
+        with self._lock:
+            return self._loaded().encode(prompts, negative_prompt, task, options)
+
+    def work(
+        self,
+        text: TextEmbeddings,
+        job: Job,
+        *,
+        on_call: Callable[[int], None] | None = None,
+        on_step: Callable[..., bool | None] | None = None,
+    ) -> Batch:
+        """One batch, denoised and decoded; threads take turns."""
         with self._lock:
             backend = self._loaded()
             start = time.perf_counter()
-            latents, evaluations = backend.denoise(
-                text,
-                sampler=found,
-                steps=steps,
-                guidance_scale=scale,
-                seeds=checked,
-                size=size,
-                on_step=on_step,
-            )
+            drawn = backend.denoise(text, job, on_call=on_call, on_step=on_step)
             backend.synchronise()
             middle = time.perf_counter()
-            images = backend.decode(latents)
-            return Batch(images, evaluations, middle - start, time.perf_counter() - middle)
+            images, stages = backend.decode(drawn), backend.decode_stages(drawn)
+            return Batch(images, drawn.evaluations, middle - start, time.perf_counter() - middle, stages)
 
     def _loaded(self) -> Backend:
         """The backend, made at the first call; the lock is held."""
-        from sdkit._backend import Backend
+        from sdkit._backend.backend import Backend
 
         if self._backend is None:
-            self._backend = Backend(self._folder, self._torch_device, self._torch_dtype)
+            self._backend = Backend(self.files, self._torch_device, self._torch_dtype, self.memory)
         return self._backend
-
-    def check_size(self, width: int | None, height: int | None) -> tuple[int, int]:
-        """Width and height in pixels, the model's own where None, both large enough for the model."""
-        size = []
-        for name, side, default in zip(("width", "height"), (width, height), self.default_size, strict=True):
-            checked = default if side is None else check_side(name, side)
-            check_fits(name, checked, self._folder.min_px)
-            size.append(checked)
-        return size[0], size[1]

@@ -13,25 +13,24 @@ from PIL import Image
 
 from sdkit import Generation, InvalidPixels, InvalidRequest, Session, Timings
 from sdkit._pixels import quantise
+from sdkit._request import make_request
 
 
 def generation(count: int) -> Generation:
+    request = make_request(
+        "../../a/prompt.png", num_images=count, seed=0, sampler="ddim", steps=2, guidance_scale=1.0
+    )
     return Generation(
         images=[Image.new("RGB", (8, 16), (10 * i, 0, 200)) for i in range(count)],
-        seeds=tuple(range(count)),
+        request=request,
         prompts=("../../a/prompt.png",) * count,
-        negative_prompt="",
-        sampler="ddim",
-        steps=2,
+        cut_at=(None,) * count,
         model_evals=2,
-        guidance_scale=1.0,
-        width=8,
-        height=16,
         model="tiny",
-        model_fingerprint="0" * 16,
+        detected="",
         device="cpu",
-        dtype="float32",
-        truncated=(),
+        batch_size=count,
+        warnings=(),
         timings=Timings(0.0, 0.1, 0.2, 0.3),
     )
 
@@ -104,7 +103,7 @@ def test_nan_and_black_are_errors_and_never_pictures(
 ) -> None:
     session = Session(tiny_sd, device="cpu")
     session.load()
-    vae = session._loaded()._pipeline.vae
+    vae = session._loaded()._loaded.pipeline.vae
     decode = vae.decode
 
     def spoiled(*arguments: Any, **options: Any) -> tuple[torch.Tensor]:
@@ -115,3 +114,22 @@ def test_nan_and_black_are_errors_and_never_pictures(
     monkeypatch.setattr(vae, "decode", spoiled)
     with pytest.raises(InvalidPixels, match=message):
         session.generate(["a star", "a ring"], steps=2, seed=0)
+
+
+def test_a_tensor_holds_the_levels_that_are_saved() -> None:
+    made = generation(3)
+    levels = made.to_tensor()
+    assert (levels.dtype, tuple(levels.shape)) == (torch.uint8, (3, 3, 16, 8))
+    assert levels[2, :, 0, 0].tolist() == [20, 0, 200]
+
+
+def test_a_filmstrip_needs_the_stages_of_the_run(tiny_sd: Path) -> None:
+    with pytest.raises(
+        InvalidRequest, match="^filmstrip needs the stages of the run; generate with trajectory=5"
+    ):
+        generation(1).filmstrip()
+    made = Session(tiny_sd, device="cpu").generate(["a star", "a ring"], steps=4, trajectory=3, seed=0)
+    assert [len(way) for way in made.trajectory] == [3, 3]
+    assert made.filmstrip().size == (3 * 64 + 2 * 2, 2 * 64 + 2)
+    assert made.filmstrip([1]).size == (3 * 64 + 2 * 2, 64)
+    assert Image.open(io.BytesIO(made._repr_png_())).size == made.filmstrip().size

@@ -66,5 +66,5 @@ class Generator(Protocol[TextT]):
         seeds: Sequence[int],
         width: int | None = None,
         height: int | None = None,
-        on_step: Callable[[int], None] | None = None,
+        on_call: Callable[[int], None] | None = None,
     ) -> Batch: ...

@@ -108,7 +108,7 @@ def _pictures(bench: Bench, cell: Cell, progress: Progress) -> _Made:
     return _Made(gather(parts), None if taken_up else seconds, fresh=seconds > 0)
 
 
-def _make(bench: Bench, cell: Cell, start: int, stop: int, on_step: Callable[[int], None]) -> Tensor:
+def _make(bench: Bench, cell: Cell, start: int, stop: int, on_call: Callable[[int], None]) -> Tensor:
     made = bench.generator.sample(
         bench.text.rows(start, stop),
         sampler=cell.sampler,
@@ -117,7 +117,7 @@ def _make(bench: Bench, cell: Cell, start: int, stop: int, on_step: Callable[[in
         seeds=range(cell.seed + start, cell.seed + stop),
         width=cell.width,
         height=cell.height,
-        on_step=on_step,
+        on_call=on_call,
     )
     return made.images
 
