@@ -249,6 +249,21 @@ def test_sdxl_with_its_refiner(folder: Any, tiny_sdxl: Path) -> None:
     assert made.model_evals == 10
 
 
+def test_a_session_with_a_refiner_samples_as_it_generates(folder: Any, tiny_sdxl: Path) -> None:
+    session = Session(tiny_sdxl, refiner=folder("refiner"), device="cpu")
+    told: list[tuple[int, int]] = []
+    made = session.generate(
+        PROMPTS, steps=10, guidance_scale=3.0, seed=SEED, sampler="euler", trajectory=6,
+        on_step=lambda step: told.append((step.index, step.total)),
+    )  # fmt: skip
+    assert told == [(index, 10) for index in range(1, 11)]
+    assert [len(way) for way in made.trajectory] == [6, 6]
+    batch = session.sample(
+        session.encode(PROMPTS), sampler="euler", steps=10, guidance_scale=3.0, seeds=[SEED, SEED + 1]
+    )
+    assert torch.equal(batch.images, made.to_tensor())
+
+
 def test_a_pipeline_that_keeps_masks_with_its_embeddings(folder: Any) -> None:
     pipeline = plain(folder("pixart"), "PixArtSigmaPipeline", "dpmpp_2m", "diffusion")
     expected = pipeline(

@@ -31,6 +31,7 @@ from sdkit._errors import GenerationError, SdkitError, first_line
 from sdkit._inputs import resized
 from sdkit._models import Resolved
 from sdkit._pixels import quantise, to_pil
+from sdkit._request import DEFAULT_REFINER_START
 from sdkit._samplers import Sampler
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Job:
     image_guidance_scale: float | None = None
     control_images: Sequence[Image] = ()
     control_scales: Sequence[float] = ()
-    refiner_start: float = 1.0
+    refiner_start: float = DEFAULT_REFINER_START
     options: dict[str, Any] = field(default_factory=dict)
     stages: int = 0
     """How many stages are kept on the way, from the first noise on."""
@@ -115,7 +116,8 @@ class Backend:
         step = (
             None if on_step is None else lambda i, n: on_step(i, n, lambda: self._look(watch, pipeline, job))
         )
-        watch = Watch(job.sampler, on_call=on_call, on_step=step, stages=job.stages)
+        whole = None if self._loaded.refiner is None else job.steps
+        watch = Watch(job.sampler, on_call=on_call, on_step=step, stages=job.stages, whole=whole)
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in job.seeds]
         arguments = self._arguments(text, job, pipeline, generators)
         with memory_errors(_deed(job), self._device), hushed():

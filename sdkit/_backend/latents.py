@@ -90,7 +90,7 @@ def fit_preview(pipeline: Any) -> Tensor:
     colours = ((draws * 2 - 1) * _FIT_STRENGTH).clamp(-1, 1)
     scale = cell * pipeline.vae_scale_factor
     pictures = torch.nn.functional.interpolate(colours, scale_factor=scale, mode="bicubic").clamp(-1, 1)
-    latents = vae.encode(pictures.to(vae.device, vae.dtype)).latent_dist.mode().float().cpu()
+    latents = vae.encode(pictures.to(pipeline._execution_device, vae.dtype)).latent_dist.mode().float().cpu()
     targets = torch.nn.functional.adaptive_avg_pool2d(pictures, latents.shape[-2:])
     rows = _with_one(_scaled(latents, vae.config))
     solution: Tensor = torch.linalg.lstsq(rows, targets.movedim(1, -1).reshape(-1, 3)).solution

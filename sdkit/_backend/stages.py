@@ -57,6 +57,7 @@ class Watch:
         on_call: called after every denoiser call with the number made so far.
         on_step: called after every step with index and total; False stops the run.
         stages: how many are kept, from the first noise to one short of the finished latents; 0 keeps none.
+        whole: steps of a run that several pipelines share; None where the first one runs it all.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Watch:
         on_call: Callable[[int], None] | None,
         on_step: Callable[[int, int], bool | None] | None,
         stages: int = 0,
+        whole: int | None = None,
     ) -> None:
         self.evaluations = 0
         self.raised: BaseException | None = None
@@ -73,14 +75,15 @@ class Watch:
         self.kept: list[Tensor] = []
         """(N, ...) each, noise and signal together at unit scale, as many as were asked for."""
         self._sampler, self._on_call, self._on_step, self._stages = sampler, on_call, on_step, stages
-        self._pipeline: Any = None
         self._last: tuple[Any, Tensor, Any, Tensor] | None = None
-        self._before, self._total, self._told = 0, 0, 0
+        self._before, self._total, self._told, self._earlier = 0, 0, 0, 0
+        self._whole = whole
 
     def attach(self, pipeline: Any, scheduler: Any) -> None:
         """Gives the pipeline this scheduler, and watches its `step` from now on."""
         step = scheduler.step
-        self._pipeline, self._before = pipeline, self.evaluations
+        self._before = self.evaluations
+        self._earlier, self._told = self._earlier + self._told, 0
         pipeline.scheduler = scheduler
 
         @functools.wraps(step)
@@ -109,20 +112,22 @@ class Watch:
 
     def _keep(self, scheduler: Any, timestep: Any, sample: Tensor) -> None:
         # Evenly over the calls: stage i of n stands before call i * total / n, and the picture after the last.
-        if len(self.kept) < self._stages and self.evaluations * self._stages >= len(self.kept) * self._total:
+        calls = self._total if self._whole is None else self._sampler.evaluations(self._whole)
+        if len(self.kept) < self._stages and self.evaluations * self._stages >= len(self.kept) * calls:
             self.kept.append(_at_unit_scale(scheduler, timestep, sample.float()))
 
     def _after(self) -> None:
         self.evaluations += 1
         if self._on_call is not None:
             self._on_call(self.evaluations)
-        done = self._sampler.steps_done(self.evaluations - self._before, self._total - self._before)
-        if self._on_step is None or done <= self._told:
+        calls = self._total - self._before
+        done = self._sampler.steps_done(self.evaluations - self._before, calls)
+        if done <= self._told:
             return
         self._told = done
-        total = self._sampler.steps_done(self._total - self._before, self._total - self._before)
-        if self._on_step(done, total) is False:
-            raise Cancelled(f"stopped by on_step after {done} of {total} steps")
+        index, total = self._earlier + done, self._whole or self._sampler.steps_done(calls, calls)
+        if self._on_step is not None and self._on_step(index, total) is False:
+            raise Cancelled(f"stopped by on_step after {index} of {total} steps")
 
 
 def _calls_to_come(pipeline: Any, scheduler: Any, timestep: Any) -> int:
