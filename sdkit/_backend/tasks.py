@@ -79,10 +79,9 @@ def find_task(base: str, kind: str, *, controlnet: bool, needs_image: bool, mode
     Raises:
         InvalidRequest: the model cannot do it; the message says what it can.
     """
-    cls = _class_for(base, kind, controlnet=controlnet)
-    if cls is None and not controlnet:
-        own = pipeline_class(base, model)
-        cls = own if _kind_of(own) == kind else None
+    own = pipeline_class(base, model)
+    # Asked for last: diffusers' tables import every pipeline that there is, for seconds.
+    cls = own if _kind_of(own) == kind and not controlnet else _class_for(base, kind, controlnet=controlnet)
     if cls is None or (needs_image and kind == "text"):
         raise InvalidRequest(_cannot(base, kind, model, controlnet=controlnet, needs_image=needs_image))
     return Task(kind, cls.__name__, *_signature(cls))
