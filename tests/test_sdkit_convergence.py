@@ -59,13 +59,25 @@ def test_every_deterministic_sampler_is_measured() -> None:
 
 
 def test_the_default_sampler_ends_within_three_per_cent_at_ten_steps() -> None:
-    # Known figures of this stack, at timesteps as a network reads them, over the whole way to zero noise:
-    # mean 0.19 and deviation 0.25 give all three of them.
-    errors = {name: _whole_error(name) for name in ("dpmpp_2m", "dpmpp_2m_karras", "dpmpp_2m_normal")}
+    # Three known figures of this stack, at timesteps as a network reads them, over the whole way to zero noise. They
+    # came without their distribution: mean 0.19 and deviation 0.25 were found by search, and give all three.
+    world = Gaussian(mean=0.19, deviation=0.25)
+    errors = {name: _whole_error(name, world) for name in ("dpmpp_2m", "dpmpp_2m_karras", "dpmpp_2m_normal")}
     assert errors["dpmpp_2m_karras"] < 0.03
     assert errors == pytest.approx(
         {"dpmpp_2m": 0.337, "dpmpp_2m_karras": 0.022, "dpmpp_2m_normal": 0.039}, abs=1e-3
     )
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation", "error"),
+    [(0.0, 0.1, 0.058), (0.0, 0.25, 0.028), (0.3, 0.5, 0.044), (0.0, 1.0, 0.054)],
+)
+def test_the_default_samplers_error_at_ten_steps_depends_on_the_distribution(
+    mean: float, deviation: float, error: float
+) -> None:
+    # Measured, so that three per cent above are not taken for more than they are: elsewhere it is up to six.
+    assert _whole_error("dpmpp_2m_karras", Gaussian(mean, deviation)) == pytest.approx(error, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -138,9 +150,9 @@ def _flow_error(sampler: Sampler, steps: int) -> float:
     return _distance(latents, (1 - level) * WORLD.mean + WORLD.flow_deviation(level) * SPREAD)
 
 
-def _whole_error(name: str) -> float:
+def _whole_error(name: str, world: Gaussian) -> float:
     """RMS distance of the pictures from the exact ones, over those' RMS; ten steps from unit noise."""
-    world, sampler = Gaussian(mean=0.19, deviation=0.25), find_sampler(name)
+    sampler = find_sampler(name)
     scheduler = build_scheduler(sampler, config_for(sampler))
     scheduler.set_timesteps(10)
     noise = torch.randn(4096, 1, 1, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
