@@ -16,6 +16,8 @@ SIDE_MULTIPLE_PX = 8
 MAX_IMAGES_PER_PROMPT = 10_000
 MAX_BATCH = 4096
 MAX_SEED = 2**63 - 1
+DTYPES = ("float32", "float16", "bfloat16")
+MEMORY = ("auto", "low", "high")
 
 
 def check_prompts(prompt: object) -> tuple[str, ...]:

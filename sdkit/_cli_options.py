@@ -12,13 +12,11 @@ from typing import Annotated, Any
 
 import typer
 
-from sdkit._checks import MAX_GUIDANCE
+from sdkit._checks import DTYPES, MAX_GUIDANCE, MEMORY
 from sdkit._errors import InvalidRequest
 from sdkit._samplers import MAX_STEPS, SCHEDULE_TITLES, samplers
 from sdkit._spec import PREDICTION_TYPES, Lora
 
-MEMORY = ("auto", "low", "high")
-DTYPES = ("float32", "float16", "bfloat16")
 _WEIGHT_FILES = (".safetensors", ".ckpt", ".pt", ".bin")
 
 

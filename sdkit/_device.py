@@ -9,9 +9,8 @@ from pathlib import Path
 
 import torch
 
+from sdkit._checks import DTYPES, check_choice
 from sdkit._errors import InvalidRequest, OutOfMemory
-
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def pick_device(name: str | None) -> torch.device:
@@ -42,9 +41,8 @@ def pick_dtype(name: str | None, device: torch.device) -> torch.dtype:
             return torch.float32
         # bfloat16 has float32's range: no VAE overflows in it. Before compute capability 8 it is emulated.
         return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
-    if not isinstance(name, str) or name not in _DTYPES:
-        raise InvalidRequest(f"dtype must be one of {', '.join(_DTYPES)}, got {name!r}")
-    return _DTYPES[name]
+    dtype: torch.dtype = getattr(torch, check_choice("dtype", name, DTYPES))
+    return dtype
 
 
 def dtype_name(dtype: torch.dtype) -> str:

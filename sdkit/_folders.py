@@ -14,12 +14,12 @@ from typing import Any
 from sdkit._checks import check_guidance, check_range
 from sdkit._errors import InvalidRequest, ModelCorrupt, ModelError, ModelNotFound, UnsafeModel, first_line
 from sdkit._hub import LEFT_OUT, is_variant
+from sdkit._samplers import MAX_STEPS
 
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
 _WEIGHTLESS = re.compile(r"(scheduler|tokenizer|processor|feature_extractor)")
 _PICKLES = ("*.bin", "*.ckpt", "*.pt")
 _DENOISERS = ("unet", "transformer")
-MAX_STEPS = 1000
 
 
 @dataclass(frozen=True)

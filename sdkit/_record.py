@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdkit._checks import check_choice
+from sdkit._checks import DTYPES, check_choice
 from sdkit._doctor import sdkit_version
 from sdkit._errors import InvalidRequest
 from sdkit._infotext import Parameters, from_text, png_info, read_png
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from sdkit._result import Generation
 
 _VERSION = 1
-_DTYPES = ("float32", "float16", "bfloat16")
 # Fields of a request that a record holds under the name of generate's argument.
 _PLAIN = ("negative_prompt", "steps", "guidance_scale", "seed", "width", "height", "strength",
           "image_guidance_scale", "refiner_start")  # fmt: skip
@@ -167,7 +166,7 @@ def _from_record(
         _check_digests(path, record.get("inputs") or {}, request)
         dtype, fingerprint = record.get("dtype"), record.get("fingerprint")
         if dtype is not None:
-            check_choice("dtype", dtype, _DTYPES)
+            check_choice("dtype", dtype, DTYPES)
         return replace(request, dtype=dtype, fingerprint=None if fingerprint is None else str(fingerprint))
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, InvalidRequest):

@@ -22,7 +22,7 @@ from sdkit._checks import (
 from sdkit._errors import InvalidRequest
 from sdkit._inputs import read_images, read_masks
 from sdkit._sampler_names import find_sampler
-from sdkit._samplers import Sampler
+from sdkit._samplers import MAX_STEPS, Sampler
 from sdkit._spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _check_sampler(sampler: str | Sampler | None, schedule: str | None) -> Sampl
 def _check_steps(steps: object, sampler: Sampler | None) -> int | None:
     if steps is None:
         return None
-    return check_range("steps", steps, 1, 1000) if sampler is None else sampler.check_steps(steps)
+    return check_range("steps", steps, 1, MAX_STEPS) if sampler is None else sampler.check_steps(steps)
 
 
 def _check_seed(seed: object, count: int) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from sdkit._checks import (
     MAX_SEED,
+    MEMORY,
     check_choice,
     check_fits,
     check_guidance,
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from sdkit._backend.text import TextEmbeddings
     from sdkit._result import Generation
     from sdkit._settle import Settled
-
-MEMORY = ("auto", "low", "high")
 
 
 class Session:
@@ -173,7 +172,7 @@ class Session:
             2
         """
         checked, negative = check_prompts(prompts), check_negative(negative_prompt)
-        return self._encode(checked, negative, self._task("text", controlnet=False), {})
+        return self._encode(checked, negative, self._task(), {})
 
     def sample(
         self,
@@ -218,7 +217,7 @@ class Session:
                 f"seeds must be one for each of the {len(text)} rows of text, got {len(seeds)}"
             )
         checked = [check_range("seeds", seed, 0, MAX_SEED) for seed in seeds]
-        task, size = self._task("text", controlnet=False), self.check_size(width, height)
+        task, size = self._task(), self.check_size(width, height)
         return self.work(text, Job(task, found, steps, scale, checked, size), on_call=on_call or on_step)
 
     def check_size(self, width: int | None, height: int | None) -> tuple[int, int] | None:
@@ -238,12 +237,10 @@ class Session:
             found.append(checked)
         return found[0], found[1]
 
-    def _task(self, kind: str, *, controlnet: bool) -> Task:
-        from sdkit._backend.tasks import find_task
+    def _task(self) -> Task:
+        from sdkit._settle import task_of
 
-        base = self.files.base
-        needs_image = base.folder.needs_aesthetics
-        return find_task(base.pipeline, kind, controlnet=controlnet, needs_image=needs_image, model=self.name)
+        return task_of(self.files, "text", controlnet=False)
 
     def encode_for(self, request: Request, settled: Settled) -> TextEmbeddings:
         """Embeddings of a request's prompts, for the task that it is."""

@@ -56,13 +56,7 @@ def settle(session: Session, files: Resolved, request: Request) -> Settled:
         InvalidRequest: the model, or its pipeline in diffusers, cannot do it.
     """
     name = session.name
-    task = find_task(
-        files.base.pipeline,
-        request.task,
-        controlnet=bool(files.controlnets),
-        needs_image=files.base.folder.needs_aesthetics,
-        model=name,
-    )
+    task = task_of(files, request.task, controlnet=bool(files.controlnets))
     refuse_untaken(task, request, name)
     _check_controls(files, request)
     _check_refiner(files, request, name)
@@ -89,6 +83,18 @@ def settle(session: Session, files: Resolved, request: Request) -> Settled:
             f" got {request.trajectory}"
         )
     return settled
+
+
+def task_of(files: Resolved, kind: str, *, controlnet: bool) -> Task:
+    """What a model does with a request of this kind: "text", "image" or "inpaint"; raises as `find_task`."""
+    base = files.base
+    return find_task(
+        base.pipeline,
+        kind,
+        controlnet=controlnet,
+        needs_image=base.folder.needs_aesthetics,
+        model=base.name,
+    )
 
 
 def _sampler(session: Session, files: Resolved, request: Request) -> Sampler:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import sdkit._generate
-from sdkit import Lora
+from sdkit import Lora, Session
 from sdkit import _cli_options as cli_options
 from sdkit._cli import _generate as generate_command
 from sdkit._cli import main
@@ -167,11 +167,10 @@ def test_sampler_names_complete_with_their_titles() -> None:
 
 
 def test_what_is_proposed_is_what_is_accepted() -> None:
-    from sdkit._device import _DTYPES
-    from sdkit._session import MEMORY
-
-    assert cli_options.MEMORY == MEMORY
-    assert tuple(_DTYPES) == cli_options.DTYPES
+    for memory in cli_options.MEMORY:
+        assert Session("shapes", device="cpu", memory=memory).memory == memory
+    for dtype in cli_options.DTYPES:
+        assert Session("shapes", device="cpu", dtype=dtype).dtype == dtype
 
 
 @pytest.mark.parametrize(
