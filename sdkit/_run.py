@@ -51,6 +51,8 @@ class Batch:
     decode_s: float
     stages: tuple[Tensor, ...] = ()
     """(N, 3, H, W) uint8 each: the way from noise to picture, where it was asked for."""
+    latents: Tensor | None = None
+    """(N, C, h, w) float32, on the CPU: what was decoded; None where only the pipeline can decode."""
 
 
 def run(

@@ -56,7 +56,6 @@ _ABSENT_SCHEDULES = {
     "kl_optimal": ("KL Optimal", "align_your_steps"),
     "ddim": ("DDIM", "sgm_uniform"),
     "ddim_uniform": ("DDIM uniform", "sgm_uniform"),
-    "leading": ("Leading", "sgm_uniform"),
     "turbo": ("Turbo", "sgm_uniform"),
     "linear_quadratic": ("Linear quadratic", "simple"),
     "align_your_steps_gits": ("Align Your Steps GITS", "align_your_steps"),

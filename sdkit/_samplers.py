@@ -28,6 +28,7 @@ SCHEDULE_TITLES = {
     "exponential": "Exponential",
     "beta": "Beta",
     "sgm_uniform": "SGM Uniform",
+    "leading": "Leading",
     "simple": "Simple",
     "align_your_steps": "Align Your Steps",
 }
@@ -62,7 +63,10 @@ class Sampler:
     order: int
     """Published order of convergence; 1 for the stochastic ones."""
     spacing: str
-    """Of timesteps on the default schedule: "linspace" or "trailing"; "" leaves it to the model."""
+    """Of timesteps on the default schedule: "linspace" or "trailing"; "" leaves it to the model.
+
+    The schedule "leading", which the schedulers of Stable Diffusion and SDXL were published with, sets it to that.
+    """
     options: _Options = ()
     """What else is set on the scheduler, over the model's own scheduler file."""
     stochastic: bool = False
@@ -127,6 +131,7 @@ _MULTISTEP = ("default", "normal", *_SIGMAS[1:])
 _GENTLE = ("sgm_uniform", "simple", "align_your_steps")
 _MIN_STEPS = {("heun", "beta"): 4, ("dpm2", "beta"): 5, ("dpm2_a", "exponential"): 4, ("dpm2_a", "beta"): 6}
 _STRIDE = ("default", "sgm_uniform")
+_LEADING = "leading"
 _FLOW = ("default", "karras", "exponential", "beta", "sgm_uniform", "simple")
 _TO_ZERO = (("final_sigmas_type", "zero"), ("lower_order_final", True))
 _DPMPP = (*_TO_ZERO, ("algorithm_type", "dpmsolver++"), ("solver_type", "midpoint"), ("solver_order", 2),
@@ -152,13 +157,13 @@ def _row(
 # (Liu et al. 2022) and UniPC's predictor of two points (Zhao et al. 2023), whose corrector adds one more. LMS is
 # Adams-Bashforth of four points; it begins with fewer, where the path is all but straight, and 3.8 is measured.
 _SOLVERS = (
-    _row("ddim", "DDIM", "DDIMScheduler", 1, "trailing", _NO_CLIP, schedules=_STRIDE),
+    _row("ddim", "DDIM", "DDIMScheduler", 1, "trailing", _NO_CLIP, schedules=(*_STRIDE, _LEADING)),
     _row("ddpm", "DDPM", "DDPMScheduler", 1, "trailing", _NO_CLIP, stochastic=True,
          schedules=(*_STRIDE, "simple")),
     _row("pndm", "PLMS", "PNDMScheduler", 2, "trailing", (("skip_prk_steps", True),), extra_evals=1,
-         min_steps=2, aliases=("plms",), schedules=_STRIDE),
+         min_steps=2, aliases=("plms",), schedules=(*_STRIDE, _LEADING)),
     _row("lms", "LMS", "LMSDiscreteScheduler", 4, "linspace"),
-    _row("euler", "Euler", "EulerDiscreteScheduler", 1, "linspace", _EULER),
+    _row("euler", "Euler", "EulerDiscreteScheduler", 1, "linspace", _EULER, schedules=(*_SIGMAS, _LEADING)),
     _row("euler_a", "Euler a", "EulerAncestralDiscreteScheduler", 1, "linspace", stochastic=True,
          aliases=("euler_ancestral",)),
     _row("heun", "Heun", "HeunDiscreteScheduler", 2, "linspace", (("clip_sample", False),), **_TWO_CALLS,
@@ -218,6 +223,9 @@ def with_schedule(solver: str, schedule: str) -> Sampler:
         name=f"{solver}_{schedule}",
         title=f"{plain.title} {SCHEDULE_TITLES[schedule]}",
         schedule=schedule,
+        spacing=_LEADING if schedule == _LEADING else plain.spacing,
+        # Its timesteps are whole strides, one on: with 1000 the last would lie beyond the table.
+        max_steps=min(plain.max_steps, MAX_STEPS - 1) if schedule == _LEADING else plain.max_steps,
         min_steps=_MIN_STEPS.get((solver, schedule), fewest),
     )
 

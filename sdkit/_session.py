@@ -268,7 +268,9 @@ class Session:
             backend.synchronise()
             middle = time.perf_counter()
             images, stages = backend.decode(drawn), backend.decode_stages(drawn)
-            return Batch(images, drawn.evaluations, middle - start, time.perf_counter() - middle, stages)
+            end = time.perf_counter()
+            latents = None if drawn.is_pixels else drawn.latents.float().cpu()
+            return Batch(images, drawn.evaluations, middle - start, end - middle, stages, latents)
 
     def _loaded(self) -> Backend:
         """The backend, made at the first call; the lock is held."""

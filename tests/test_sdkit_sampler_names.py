@@ -164,9 +164,9 @@ def test_an_unknown_sampler_is_answered_in_one_line(written: Any, message: str) 
 @pytest.mark.parametrize(
     ("written", "schedule", "message"),
     [
-        ("ddim", "karras", "schedule must be one of default, sgm_uniform for ddim, got 'karras'"),
-        ("ddim", "normal", "schedule must be one of default, sgm_uniform for ddim, got 'normal'"),
-        ("pndm_karras", None, "schedule must be one of default, sgm_uniform for pndm, got 'karras'"),
+        ("ddim", "karras", "schedule must be one of default, sgm_uniform, leading for ddim, got 'karras'"),
+        ("ddim", "normal", "schedule must be one of default, sgm_uniform, leading for ddim, got 'normal'"),
+        ("pndm_karras", None, "schedule must be one of default, sgm_uniform, leading for pndm, got 'karras'"),
         (
             "flow_euler",
             "align_your_steps",

@@ -49,7 +49,7 @@ def test_every_schedule_has_a_solver_and_a_title() -> None:
 def test_a_pairing_that_cannot_be_is_refused_with_what_can() -> None:
     with pytest.raises(InvalidRequest) as error:
         with_schedule("ddim", "karras")
-    assert str(error.value) == "schedule must be one of default, sgm_uniform for ddim, got 'karras'"
+    assert str(error.value) == "schedule must be one of default, sgm_uniform, leading for ddim, got 'karras'"
 
 
 @pytest.mark.parametrize(

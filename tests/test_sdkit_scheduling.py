@@ -35,19 +35,41 @@ each_pairing = pytest.mark.parametrize("sampler", EVERY, ids=lambda sampler: sam
 @each_pairing
 def test_every_step_count_makes_as_many_calls_as_the_table_says(sampler: Sampler) -> None:
     scheduler = build_scheduler(sampler, config_for(sampler))
-    first = 1000 if sampler.family == "flow" else 999
+    whole = 1000 if sampler.family == "flow" else 999
     # 61 and 103 are where "trailing" gains a timestep; at 700 Karras steps share whole ones.
     for steps in (*range(sampler.min_steps, 31), 61, 103, 250, 700, sampler.max_steps):
         if steps > sampler.max_steps:
             continue
         scheduler.set_timesteps(steps)
         timesteps = scheduler.timesteps
+        # "leading" goes down in whole strides and stops one above zero, wherever that makes it start.
+        leading = sampler.schedule == "leading" and steps > 1
+        first = (steps - 1) * (1000 // steps) + 1 if leading else whole
         assert len(timesteps) == sampler.evaluations(steps)
         assert float(timesteps[0]) == float(timesteps.max()) == pytest.approx(first, abs=1e-2)
         assert timesteps.min() >= 0
         if hasattr(scheduler, "sigmas") and sampler.family == "diffusion":
-            assert float(scheduler.sigmas[0]) == pytest.approx(FULL_SIGMA, rel=1e-4)
+            alpha = float(scheduler.alphas_cumprod[int(first)])
+            most = ((1 - alpha) / alpha) ** 0.5 if leading else FULL_SIGMA
+            assert float(scheduler.sigmas[0]) == pytest.approx(most, rel=1e-4)
             assert len(scheduler.sigmas) == len(timesteps) + 1 + 2 * sampler.scheduler.startswith("KDPM2")
+
+
+@pytest.mark.parametrize("name", ["euler_leading", "ddim_leading", "pndm_leading"])
+def test_leading_is_the_spacing_that_models_were_published_with(name: str) -> None:
+    sampler = find_sampler(name)
+    published = {**config_for(sampler), "timestep_spacing": "leading"}
+    import diffusers
+
+    plain = getattr(diffusers, sampler.scheduler).from_config(published, **dict(sampler.options))
+    ours = build_scheduler(sampler, config_for(sampler))
+    for steps in (20, 50):
+        plain.set_timesteps(steps)
+        ours.set_timesteps(steps)
+        torch.testing.assert_close(ours.timesteps.double(), torch.as_tensor(plain.timesteps).double())
+        if name == "euler_leading":
+            torch.testing.assert_close(ours.sigmas, plain.sigmas)
+            assert float(ours.init_noise_sigma) == pytest.approx(float(plain.init_noise_sigma))
 
 
 @each_pairing
