@@ -1,0 +1,1 @@
+"""Measurements of the figures themselves, whose tables are committed beside them."""

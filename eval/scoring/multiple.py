@@ -1,0 +1,140 @@
+"""Many comparisons at once: Holm's adjusted p values, and max-T intervals of all differences between cells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from eval.scoring.moments import Array
+from eval.scoring.uncertainty import LEVEL, Interval, student_critical, unit_scores, units
+
+CHUNK = 1 << 22
+"""Numbers in one block of multipliers or of differences: 32 MiB."""
+ROUNDING = 1e-10
+"""A difference whose spread is below this share of the cells' own has none: it is float64's rounding of sums."""
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Adjusted p values, 0..1, in the order given: those at most alpha are significant together at alpha.
+
+    Holds under any dependence between the tests.
+
+    Raises:
+        ValueError: a p value outside 0..1.
+
+    Source: Holm, A simple sequentially rejective multiple test procedure (1979).
+    """
+    given = np.asarray(p_values, dtype=np.float64)
+    if not ((given >= 0) & (given <= 1)).all():
+        raise ValueError("p values must be 0..1, got one outside or missing")
+    order = np.argsort(given, kind="stable")
+    stepped = np.maximum.accumulate(given[order] * (given.size - np.arange(given.size)))
+    adjusted = np.empty(given.size)
+    adjusted[order] = np.minimum(1.0, stepped)
+    return tuple(float(each) for each in adjusted)
+
+
+@dataclass(frozen=True)
+class MaxT:
+    """Means of C cells, and intervals of all their differences which hold at once."""
+
+    means: Array
+    """(C,)"""
+    errors: Array
+    """Standard error of the difference of every pair, (C, C)."""
+    critical: float | None
+    """How many standard errors an interval reaches to either side; None from fewer than two units."""
+
+    def difference(self, i: int, j: int) -> Interval:
+        """Mean of cell i less that of cell j. Whichever pairs are looked at, all intervals hold together."""
+        value = float(self.means[i] - self.means[j])
+        if self.critical is None:
+            return Interval(value, None, None)
+        half = self.critical * float(self.errors[i, j])
+        return Interval(value, value - half, value + half)
+
+
+def max_t(
+    values: Array,
+    *,
+    clusters: Sequence[object] | None = None,
+    seed: int,
+    draws: int = 4000,
+    level: float = LEVEL,
+) -> MaxT:
+    """Simultaneous intervals of all C (C - 1) / 2 paired differences between cells.
+
+    The critical value is the `level` quantile of the largest |t| of any pair when the centred rows get
+    random signs, one a unit for all cells, so the cells' dependence is kept and a best cell which was
+    chosen from the same rows is covered. Every draw is studentised by its own spread, as Student's t is.
+    It lies between the t of one comparison and Bonferroni's t of all, which bounds it under any dependence.
+
+    Args:
+        values: (C, N), one row a cell; columns share prompt and seed.
+        clusters: one label a column; signs are then drawn, and errors taken, over clusters.
+        seed: of the signs.
+
+    Raises:
+        ValueError: not (C, N) with C, N >= 1, values that are not finite, or not one label a column.
+
+    Source: Westfall & Young, Resampling-Based Multiple Testing (1993); Chernozhukov, Chetverikov, Kato,
+    Gaussian approximations and multiplier bootstrap for maxima of sums (2013).
+    """
+    table = np.asarray(values, dtype=np.float64)
+    if table.ndim != 2 or table.size == 0 or not np.isfinite(table).all():
+        raise ValueError(f"values must be finite (cells, images), got shape {table.shape}")
+    by = units(table.shape[1], clusters)
+    means = table.mean(axis=1)
+    scores = np.ascontiguousarray(unit_scores(table.T, by).T)  # (C, units)
+    spread = _spread(scores)
+    if by.count < 2:
+        return MaxT(means, np.zeros_like(spread), None)
+    errors = spread / math.sqrt(by.count * (by.count - 1))
+    pairs = len(means) * (len(means) - 1) // 2
+    one = student_critical(by.count - 1, level)
+    if not spread.any():
+        return MaxT(means, errors, one)
+    largest = _largest_shares(scores, spread, np.random.default_rng(seed), draws)
+    share = float(np.quantile(largest, level, method="higher"))
+    found = math.sqrt((by.count - 1) * share**2 / max(1 - share**2, np.finfo(float).tiny))
+    all_pairs = student_critical(by.count - 1, 1 - (1 - level) / pairs)
+    return MaxT(means, errors, min(max(found, one), all_pairs))
+
+
+def _spread(scores: Array) -> Array:
+    """Root of the sum of squares of every pair's difference, (C, C); 0 where it is rounding alone."""
+    cells = len(scores)
+    spread = np.zeros((cells, cells))
+    block = max(1, CHUNK // scores.shape[1])
+    for i in range(cells):
+        for start in range(i + 1, cells, block):
+            gap = scores[start : start + block] - scores[i]
+            spread[i, start : start + block] = np.sqrt(np.einsum("cn,cn->c", gap, gap))
+    own = np.sqrt(np.einsum("cn,cn->c", scores, scores))
+    spread[spread <= ROUNDING * (own[:, None] + own[None, :])] = 0
+    return spread + spread.T
+
+
+def _largest_shares(scores: Array, spread: Array, rng: np.random.Generator, draws: int) -> Array:
+    """The largest |signed sum| / (spread · √units) over all pairs, 0..1, of each draw: (draws,).
+
+    With r this share, a draw's t is √(units - 1) · r / √(1 - r²): one rising function for all pairs, so
+    the largest share gives the largest t.
+    """
+    cells, count = scores.shape
+    inverse = np.divide(1, spread * math.sqrt(count), out=np.zeros_like(spread), where=spread > 0)
+    largest = np.zeros(draws)
+    block = max(1, CHUNK // max(count, cells))
+    for start in range(0, draws, block):
+        size = min(block, draws - start)
+        bits = np.frombuffer(rng.bytes((count * size + 7) // 8), np.uint8)
+        signs = np.unpackbits(bits, count=count * size).reshape(count, size) * 2.0 - 1.0
+        sums = scores @ signs  # (C, size)
+        best = largest[start : start + size]
+        for i in range(cells - 1):
+            shares = np.abs(sums[i + 1 :] - sums[i]) * inverse[i, i + 1 :, None]
+            np.maximum(best, shares.max(axis=0), out=best)
+    return np.minimum(largest, 1.0)
