@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,14 @@ from tiny_models import CONTEXT_TOKENS, clip_tokenizer, make_sd, make_sdxl
 
 if TYPE_CHECKING:
     from lora_files import Load
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_cache_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Moments of references are kept for this run only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SDKIT_EVAL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

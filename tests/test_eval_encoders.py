@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from eval.scoring import inception
+from eval.scoring import activations
+from eval.scoring.clip_score import clip_scores
 from eval.scoring.encoders import ClipEncoder, load_clip
-from eval.scoring.metrics import clip_scores
-from eval.scoring.weights import file_sha256, locate
-from sdkit import HubUnreachable, InvalidRequest, ModelCorrupt, ModelError, ModelNotFound
+from eval.scoring.weight_files import file_sha256, read_tensors
+from eval.scoring.weights import locate
+from sdkit import HubUnreachable, InvalidRequest, ModelCorrupt, ModelError, ModelNotFound, UnsafeModel
 
 CAPTIONS = ["a red star", "a star on a red star", "on"]
 
@@ -67,13 +70,22 @@ def test_captions_that_are_cut_are_counted(encoder: ClipEncoder) -> None:
     assert encoder.truncated([*CAPTIONS, "star " * 40]) == 1
 
 
-def test_the_identity_names_weights_resize_and_version(encoder: ClipEncoder, tiny_scorer: Path) -> None:
+def test_the_key_names_weights_resize_crop_layer_activation_and_versions(
+    encoder: ClipEncoder, tiny_scorer: Path
+) -> None:
     import open_clip
 
     sha256 = file_sha256(tiny_scorer / "open_clip_model.safetensors")
-    assert f"sha256:{sha256[:16]}" in encoder.identity
-    assert "64x64 px bicubic shortest" in encoder.identity
-    assert open_clip.__version__ in encoder.identity
+    key = encoder.key
+    assert re.fullmatch(r"open_clip tiny-scorer config [0-9a-f]{8} \(GELU\)", key.name)
+    assert key.weights == f"sha256:{sha256[:16]}"
+    assert (key.resize, key.crop, key.layer) == (
+        "64x64 bicubic shortest PIL, normalised by 0.5 and 0.25",
+        "centre",
+        "image embedding 8",
+    )
+    assert f"open_clip_torch {open_clip.__version__}" in key.versions
+    assert any(each.startswith("pillow ") for each in key.versions)
 
 
 def test_a_broken_weights_file_is_one_line(tiny_scorer: Path, tmp_path: Path) -> None:
@@ -106,13 +118,200 @@ def test_an_unknown_encoder_is_answered_with_what_there_is(spec: str, said: str)
 
 
 def test_openais_weights_with_plain_gelu_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="use ViT-B-32-quickgelu for OpenAI"):
+    with pytest.raises(ModelError, match="use ViT-B-32-quickgelu"):
         locate("ViT-B-32/openai")
     with pytest.raises(InvalidRequest, match="one of openai, laion400m_e31"):
         locate("ViT-B-32-quickgelu/laion2b_s34b_b79k")
     (tmp_path / "openai.safetensors").write_bytes(b"")
-    with pytest.raises(ModelError, match="quickgelu"):
-        locate(f"ViT-B-32/{tmp_path / 'openai.safetensors'}")
+    for stated in ("ViT-B-32", "ViT-B-32+gelu"):
+        with pytest.raises(ModelError, match="use ViT-B-32-quickgelu"):
+            locate(f"{stated}/{tmp_path / 'openai.safetensors'}")
+
+
+def test_openais_weights_are_known_by_their_hash_whatever_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(b"as published")
+    monkeypatch.setattr(activations, "openai_hashes", lambda: frozenset({file_sha256(path)}))
+    with pytest.raises(ModelError, match="use ViT-B-32-quickgelu"):
+        locate(f"ViT-B-32+gelu/{path}")
+    assert locate(f"ViT-B-32-quickgelu/{path}").weights == path
+    assert len(activations.openai_hashes()) == 1
+    monkeypatch.undo()
+    assert len(activations.openai_hashes()) == 9
+
+
+def test_a_file_of_unknown_weights_must_say_its_activation(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(b"x")
+    with pytest.raises(InvalidRequest, match=r"must say which activation .*ViT-B-32\+gelu/FILE for GELU"):
+        locate(f"ViT-B-32/{path}")
+    with pytest.raises(InvalidRequest, match="must name one activation"):
+        locate(f"ViT-B-32-quickgelu+gelu/{path}")
+    assert locate(f"ViT-B-32+gelu/{path}").model_name == "ViT-B-32"
+    assert locate(f"ViT-B-32-quickgelu/{path}").model_name == "ViT-B-32-quickgelu"
+    assert locate(f"ViT-bigG-14-CLIPA/{path}").weights == path, "this architecture knows one activation only"
+
+
+def test_no_published_file_is_taken_for_the_other_activation(tmp_path: Path) -> None:
+    """Over open_clip's whole table, by tag and by the name of the release: LAION's own used either activation."""
+    import open_clip
+
+    checked = 0
+    for architecture, tag in open_clip.list_pretrained():
+        quick_name = f"{architecture}-quickgelu"
+        if quick_name not in open_clip.list_models():
+            continue
+        config = open_clip.get_pretrained_cfg(architecture, tag)
+        right, wrong = (quick_name, architecture) if config.get("quick_gelu") else (architecture, quick_name)
+        names = {f"{tag.replace('_', '-')}.safetensors", f"timm_{tag}.bin", Path(config.get("url", "")).name}
+        for name in names - {"", f"{architecture}.pt"}:
+            if tag not in name.replace("-", "_"):
+                continue  # a name that tells nothing has to say it
+            path = tmp_path / name
+            path.write_bytes(b"x")
+            assert locate(f"{right}/{path}").weights == path
+            with pytest.raises(ModelError, match=f"use {right}$"):
+                locate(f"{wrong}/{path}")
+            checked += 1
+    assert checked > 80
+
+
+def test_a_published_release_is_known_by_the_hash_in_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import open_clip
+
+    path = tmp_path / "renamed.pt"
+    path.write_bytes(b"as published")
+    url = f"https://example.org/vit_b_32-quickgelu-laion400m_e31-{file_sha256(path)[:8]}.pt"
+    monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda *_: {"url": url, "quick_gelu": True})
+    with pytest.raises(ModelError, match="use ViT-B-32-quickgelu$"):
+        locate(f"ViT-B-32+gelu/{path}")
+
+
+def test_a_tag_has_one_name_however_its_activation_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    import open_clip
+
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda _: "weights")
+    tag = "laion2b_s34b_b79k"
+    assert locate(f"ViT-B-32+gelu/{tag}") == locate(f"ViT-B-32/{tag}")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_torchscript_archive_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "archive.pt"
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)  # type: ignore[no-untyped-call]
+    for load in (lambda: locate(f"ViT-B-32-quickgelu/{path}"), lambda: read_tensors("them", path)):
+        with pytest.raises(UnsafeModel, match="TorchScript archive, which can run code") as caught:
+            load()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_with_code_of_its_own_is_refused_even_where_the_config_trusts_it(
+    tiny_scorer: Path, tmp_path: Path
+) -> None:
+    folder, ran = tmp_path / "scorer", tmp_path / "ran"
+    shutil.copytree(tiny_scorer, folder)
+    _change(
+        folder / "open_clip_config.json",
+        "model_cfg",
+        "text_cfg",
+        tokenizer_kwargs={"trust_remote_code": True},
+    )
+    _change(
+        folder / "tokenizer_config.json", auto_map={"AutoTokenizer": [None, "own.Own"]}, tokenizer_class="Own"
+    )
+    (folder / "own.py").write_text(
+        f"open({str(ran)!r}, 'w')\nfrom transformers import PreTrainedTokenizerFast as Own\n"
+    )
+    with pytest.raises(UnsafeModel, match="code of its own, which is never run"):
+        load_clip(str(folder), "cpu")
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "within", "change"),
+    [
+        ("open_clip_config.json", ("preprocess_cfg",), {"mean": [0.4] * 3}),
+        ("open_clip_config.json", ("model_cfg", "vision_cfg"), {"head_width": 4}),
+        ("tokenizer_config.json", (), {"model_max_length": 5}),
+    ],
+)
+def test_a_folder_that_computes_otherwise_has_another_key(
+    encoder: ClipEncoder, tiny_scorer: Path, tmp_path: Path, file: str, within: tuple[str, ...], change: Any
+) -> None:
+    folder = tmp_path / tiny_scorer.name
+    shutil.copytree(tiny_scorer, folder)
+    assert load_clip(str(folder), "cpu").key == encoder.key
+    _change(folder / file, *within, **change)
+    assert load_clip(str(folder), "cpu").key != encoder.key
+
+
+def _change(file: Path, *within: str, **change: Any) -> None:
+    """Write `change` into the JSON object that lies `within` a file."""
+    whole = json.loads(file.read_text())
+    part = whole
+    for name in within:
+        part = part[name]
+    part.update(change)
+    file.write_text(json.dumps(whole))
+
+
+def test_captions_are_encoded_in_smaller_batches_when_memory_runs_out(
+    encoder: ClipEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = encoder.texts(CAPTIONS)
+    whole, seen = encoder.model.encode_text, []
+
+    def small(tokens: torch.Tensor) -> torch.Tensor:
+        seen.append(len(tokens))
+        if len(tokens) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(tokens)
+
+    monkeypatch.setattr(encoder.model, "encode_text", small)
+    np.testing.assert_allclose(encoder.texts(CAPTIONS, batch=4), expected, atol=1e-5)
+    assert seen == [3, 2, 1, 1, 1]
+    assert encoder.texts([]).shape == (0, encoder.width)
+
+
+def test_a_hub_repository_offline_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def offline(*_: object, **asked: object) -> str:
+        assert "*.bin" not in asked["allow_patterns"]  # type: ignore[operator]
+        raise OSError("no route to host\nand more")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(HubUnreachable, match="metrics.clip=FOLDER") as caught:
+        locate("hf-hub:laion/CLIP-ViT-B-32")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_hub_repository_is_read_as_a_folder(tiny_scorer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tiny_scorer))
+    assert load_clip("hf-hub:me/tiny@abc", "cpu").key.name.startswith("open_clip hf-hub:me/tiny@abc config ")
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (torch.zeros(1, 3, 64, 64), r"must be uint8, 0-255, got float32; quantise them once"),
+        (torch.zeros(1, 64, 64, 3, dtype=torch.uint8), r"channels stand last: permute"),
+        (torch.zeros(1, 1, 64, 64, dtype=torch.uint8), r"must be \(N, 3, H, W\)"),
+        (torch.zeros(3, 64, 64, dtype=torch.uint8), r"must be \(N, 3, H, W\)"),
+        (torch.zeros(0, 3, 64, 64, dtype=torch.uint8), r"N >= 1"),
+        (torch.zeros(1, 3, 64, 64, dtype=torch.int16), r"got int16"),
+    ],
+)
+def test_pictures_of_another_kind_are_refused(encoder: ClipEncoder, bad: torch.Tensor, said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        encoder.images(bad)
 
 
 def test_weights_that_cannot_be_downloaded_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,74 +326,24 @@ def test_weights_that_cannot_be_downloaded_are_one_line(monkeypatch: pytest.Monk
     assert "\n" not in str(caught.value)
 
 
-def test_inception_offline_or_missing_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ModelNotFound, match=r"metrics\.inception_weights must be a file"):
-        inception.locate(str(tmp_path / "none.pth"))
+@pytest.mark.parametrize(
+    ("architecture", "expected"),
+    [
+        (
+            "ViT-B-16-SigLIP",
+            {"image_mean": (0.5,) * 3, "image_std": (0.5,) * 3, "image_resize_mode": "squash"},
+        ),
+        ("ViT-L-14", {}),
+    ],
+)
+def test_a_file_is_normalised_as_all_published_weights_of_its_architecture(
+    architecture: str, expected: dict[str, object], tmp_path: Path
+) -> None:
+    from eval.scoring.encoders import _published_preprocessing
+    from eval.scoring.weights import ClipSource
 
-    def offline(*_: object, **__: object) -> None:
-        raise OSError("no route to host")
-
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    with pytest.raises(HubUnreachable, match=r"metrics\.inception_weights=FILE"):
-        inception.locate(None)
-
-
-def test_inception_in_the_cache_is_checked_by_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    path = tmp_path / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
-    path.parent.mkdir()
-    path.write_bytes(b"changed")
-    with pytest.raises(ModelCorrupt, match="must have sha256 6726825d"):
-        inception.locate(None)
-
-
-def test_inception_gives_torch_fidelitys_features_and_loads_no_pickle(tmp_path: Path) -> None:
-    from torch_fidelity import feature_extractor_inceptionv3 as fidelity
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = fidelity.FeatureExtractorInceptionV3.__new__(fidelity.FeatureExtractorInceptionV3)
-        state = _random_inception_state(model)
-    path = tmp_path / "inception.pth"
-    torch.save(state, path)
-    encoder = inception.load_inception(str(path), "cpu")
-    expected = fidelity.FeatureExtractorInceptionV3("x", ["2048"], feature_extractor_weights_path=str(path))
-    pixels = _pixels(32)[:1]
-    np.testing.assert_allclose(encoder.images(pixels), expected(pixels)[0].numpy(), rtol=1e-5)
-    assert encoder.images(pixels).shape == (1, encoder.width)
-    assert "not the published file" in encoder.identity
-
-
-def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
-    import pickle
-
-    class Trap:
-        def __reduce__(self) -> tuple[object, tuple[str]]:
-            return (Path.touch, (tmp_path / "ran",))  # type: ignore[return-value]
-
-    path = tmp_path / "trap.pth"
-    path.write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(ModelCorrupt):
-        inception.load_inception(str(path), "cpu")
-    assert not (tmp_path / "ran").exists()
-
-
-def _random_inception_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """A state of the right names and shapes: the constructor builds the layers before it reads the file."""
-    from torch_fidelity import feature_extractor_inceptionv3 as fidelity
-
-    kept: dict[str, torch.Tensor] = {}
-
-    class Stop(Exception):
-        pass
-
-    def capture(*_: object, **__: object) -> dict[str, torch.Tensor]:
-        kept.update({name: value.clone() for name, value in model.state_dict().items()})
-        raise Stop
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fidelity, "load_state_dict_from_url", capture)
-        with pytest.raises(Stop):
-            model.__init__("x", ["2048"])  # type: ignore[misc, call-arg, arg-type]
-    return kept
+    file = tmp_path / "mine.safetensors"
+    found = _published_preprocessing(ClipSource("x", architecture, str(file), file))
+    assert {name: value for name, value in found.items() if name in expected} == expected
+    assert bool(found) == bool(expected)
+    assert _published_preprocessing(ClipSource("x", architecture, "webli", file)) == {}, "a tag has its own"

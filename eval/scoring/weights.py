@@ -9,11 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdkit._errors import HubUnreachable, InvalidRequest, ModelError, ModelNotFound
+from eval.scoring.activations import PLAIN, QUICK, require_activation, wrong_activation
+from eval.scoring.weight_files import file_sha256, first_line, refuse_torchscript
+from sdkit._errors import HubUnreachable, InvalidRequest, ModelNotFound
 
 SHAPES = "shapes"
+HUB = "hf-hub:"
 _PREFERRED = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
 _CONFIG = "open_clip_config.json"
+_DECIDING = (
+    _CONFIG,
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+)
+"""What of a folder decides features beside its weights: heads, activation, normalising, tokens."""
 
 
 @dataclass(frozen=True)
@@ -24,20 +36,28 @@ class ClipSource:
     model_name: str
     pretrained: str | None
     weights: Path
+    settings: str | None = None
+    """Of a folder: the hash of its config and tokenizer; open_clip's own come with its version."""
 
 
 def locate(spec: str) -> ClipSource:
-    """Find an encoder's weights, downloading them if open_clip knows their tag. Raises as `load_clip`."""
+    """Find an encoder's weights, downloading them if open_clip or the hub knows them. Raises as `load_clip`."""
+    if spec.startswith(HUB):
+        return _in_folder(spec, _from_hub(spec))
     folder = bundled_scorer() if spec == SHAPES else Path(spec).expanduser()
     if spec == SHAPES or (folder / _CONFIG).is_file():
         return _in_folder(spec if spec == SHAPES else folder.name, folder)
-    architecture, _, weights = spec.partition("/")
-    require_architecture(spec)
+    stated, _, weights = spec.partition("/")
+    architecture = stated.removesuffix(PLAIN)
+    if stated.endswith(QUICK + PLAIN):
+        raise InvalidRequest(f"metrics.clip must name one activation, {QUICK} or {PLAIN}, got {spec!r}")
+    require_architecture(f"{architecture}/{weights}" if weights else architecture)
     file = Path(weights).expanduser()
     if file.is_file():
-        _refuse_plain_gelu(architecture, file)
+        refuse_torchscript(f"scorer {architecture}/{file.name}", file)
+        require_activation(architecture, file, plain=stated.endswith(PLAIN))
         return ClipSource(f"{architecture}/{file.name}", architecture, str(file), file)
-    return ClipSource(spec, architecture, weights, _download(architecture, weights))
+    return ClipSource(f"{architecture}/{weights}", architecture, weights, _download(architecture, weights))
 
 
 def require_architecture(spec: str) -> None:
@@ -70,15 +90,22 @@ def bundled_scorer() -> Path:
     return Path(sdkit.shapes.__file__).parent / "weights" / "scorer"
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _from_hub(spec: str) -> Path:
+    """The config, tokenizer and safetensors of a hub repository, and nothing that would be unpickled or run."""
+    import huggingface_hub
 
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its type's name."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    repository, _, revision = spec.removeprefix(HUB).partition("@")
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                repository, revision=revision or None, allow_patterns=["*.json", "*.txt", "*.safetensors"]
+            )
+        )
+    except Exception as error:  # the hub's own errors, requests' and OSError
+        raise HubUnreachable(
+            f"scorer {spec} is not on this machine and cannot be downloaded: {first_line(error)}; connect, log in "
+            "where it is gated, or give a local folder with metrics.clip=FOLDER"
+        ) from error
 
 
 def _in_folder(label: str, folder: Path) -> ClipSource:
@@ -89,7 +116,13 @@ def _in_folder(label: str, folder: Path) -> ClipSource:
     if not weights:
         raise ModelNotFound(f"scorer {label!r} has no .safetensors weights in {folder}")
     preferred = [folder / name for name in _PREFERRED if folder / name in weights]  # open_clip's own order
-    return ClipSource(label, f"local-dir:{folder}", None, (preferred or weights)[0])
+    return ClipSource(label, f"local-dir:{folder}", None, (preferred or weights)[0], _settings(folder))
+
+
+def _settings(folder: Path) -> str:
+    """Eight hex digits over the names and contents of the files in `_DECIDING` that are there."""
+    found = {name: file_sha256(folder / name) for name in _DECIDING if (folder / name).is_file()}
+    return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()[:8]
 
 
 def _download(architecture: str, tag: str) -> Path:
@@ -113,18 +146,3 @@ def _download(architecture: str, tag: str) -> Path:
             f"scorer {architecture}/{tag} is not on this machine and cannot be downloaded: "
             f"{first_line(error)}; connect, or give a local file with metrics.clip={architecture}/FILE"
         ) from error
-
-
-def _refuse_plain_gelu(architecture: str, file: Path) -> None:
-    """open_clip says nothing when OpenAI's weights come as a file; their own name is the only sign."""
-    if "openai" in str(file).lower() and "quickgelu" not in architecture:
-        raise wrong_activation(f"{architecture}/{file.name}")
-
-
-def wrong_activation(label: str) -> ModelError:
-    """The refusal of weights under an architecture whose activation they were not trained with."""
-    plain = label.partition("/")[0].removesuffix("-quickgelu")
-    return ModelError(
-        f"scorer {label!r} pairs weights with an activation they were not trained with; "
-        f"use {plain}-quickgelu for OpenAI's weights, {plain} for others"
-    )

@@ -1,0 +1,154 @@
+"""How many pictures an encoder takes at once: found by trying, halved when memory runs out; never part of a result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sdkit._errors import InvalidRequest, OutOfMemory
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = np.ndarray[Any, np.dtype[np.float32]]
+
+FIRST, MOST = 8, 256
+GAIN = 1.1
+"""A doubled batch is kept while it encodes this many times as many pictures a second."""
+
+
+@dataclass
+class Batching:
+    """The batch of one encoder on one device, remembered from call to call.
+
+    Args:
+        fixed: pictures at once; None starts with `FIRST` and doubles while that is faster, to `MOST`. Either is
+            halved when the device's memory runs out.
+    """
+
+    fixed: int | None = None
+    size: int = field(init=False)
+    _ceiling: int = field(init=False)
+    _rate: float | None = field(default=None, init=False)
+    """Pictures a second of the largest batch that was worth it; None before the first warm call."""
+    _warm: bool = field(default=False, init=False)
+    _settled: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.size = self.fixed or FIRST
+        self._ceiling = self.fixed or MOST
+        self._settled = self.fixed is not None
+
+    def run(self, encode: Callable[[Tensor], Array], pixels: Tensor) -> Array:
+        """`encode` of pictures (N, 3, H, W) uint8, batch by batch, as one (N, D) float32.
+
+        Raises:
+            InvalidRequest: as `check_pixels`.
+            OutOfMemory: one picture alone does not fit.
+        """
+        check_pixels(pixels)
+        return self.over(encode, pixels)
+
+    def over(self, encode: Callable[[Any], Array], items: Any) -> Array:
+        """`encode` of one item or more, pictures or captions, batch by batch, as one (N, D) float32.
+
+        Raises:
+            OutOfMemory: one item alone does not fit.
+        """
+        parts: list[Array] = []
+        start = 0
+        while start < len(items):
+            chunk = items[start : start + self.size]
+            begun = time.perf_counter()
+            try:
+                parts.append(encode(chunk))
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
+                    raise
+                self._halve(error)
+                continue
+            self._learn(len(chunk), time.perf_counter() - begun)
+            start += len(chunk)
+        return np.concatenate(parts)
+
+    def _halve(self, error: BaseException) -> None:
+        if self.size == 1:
+            raise OutOfMemory(
+                "the encoder does not fit the device with one picture or caption; use a smaller one"
+            ) from error
+        _free()
+        self.size //= 2
+        self._ceiling, self._settled = self.size, True
+
+    def _learn(self, count: int, seconds: float) -> None:
+        """Double while it pays; what a part of a batch or a cold call took tells nothing."""
+        if self._settled or count < self.size:
+            return
+        if not self._warm:
+            self._warm = True
+            return
+        rate = count / max(seconds, 1e-9)
+        if self._rate is not None and rate < GAIN * self._rate:
+            self.size, self._settled = max(self.size // 2, 1), True
+            return
+        self._rate = rate
+        self.size = min(2 * self.size, self._ceiling)
+        self._settled = self.size == count
+
+
+class Batched:
+    """An encoder of pictures that leaves their batches to `batching`."""
+
+    batching: Batching
+
+    def images(self, pixels: Tensor) -> Array:
+        """Features (N, D) float32, unnormalised, of pictures (N, 3, H, W) uint8, whatever N.
+
+        Raises:
+            InvalidRequest: pictures of another shape or type.
+            OutOfMemory: one picture alone does not fit.
+        """
+        return self.batching.run(self._encode, pixels)
+
+    def _encode(self, pixels: Tensor) -> Array:
+        """Features of one batch."""
+        raise NotImplementedError
+
+
+def check_pixels(pixels: Tensor) -> None:
+    """Check that pictures are what every encoder reads.
+
+    Raises:
+        InvalidRequest: not (N, 3, H, W) uint8 with N >= 1; the message says what is likely meant.
+    """
+    import torch
+
+    shape = tuple(pixels.shape)
+    if pixels.dtype != torch.uint8:
+        raise InvalidRequest(
+            f"pictures must be uint8, 0-255, got {str(pixels.dtype).removeprefix('torch.')}; quantise them once: "
+            "(x.clamp(0, 1) * 255).round()"
+        )
+    if pixels.ndim != 4 or shape[1] != 3 or 0 in shape:
+        last = " (channels stand last: permute(0, 3, 1, 2))" if pixels.ndim == 4 and shape[-1] == 3 else ""
+        raise InvalidRequest(f"pictures must be (N, 3, H, W) with N >= 1, got {shape}{last}")
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """CUDA's own error, and what the CPU's allocators say."""
+    import torch
+
+    said = str(error).lower()
+    known = ("out of memory", "can't allocate memory", "not enough memory", "alloc_cpu")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(each in said for each in known)
+
+
+def _free() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
