@@ -1,139 +1,211 @@
-"""The pictures that FID compares with, in batches, and the hash of their contents, for FID's identity."""
+"""The pictures that FID and its relatives compare with: known by content, read in batches, encoded once."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from eval.identity import EncoderKey
 from eval.records import ReferencePlan, digest
+from eval.scoring.moments import Array, Moments, RunningMoments
+from eval.scoring.reference_cache import FORMAT_VERSION, ReferenceCache
+from eval.scoring.reference_files import KINDS as KINDS
+from eval.scoring.reference_files import check_reference as check_reference
+from eval.scoring.reference_files import check_words, reference_moments, refuse_any
+from eval.scoring.reference_files import reference_files as reference_files
+from eval.scoring.reference_pictures import Batch, drawing, drawn, hash_drawn, read
 from sdkit._errors import InvalidRequest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-KINDS = ("shapes", "folder", "none")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-_WINDOW = 4  # batches' worth of pictures after which the commonest size is let go, full or not
-FIRST_SEED = 1 << 40
-"""Renders of the reference start here, far from every seed that training or the prompts use."""
+BATCH = 64
+"""Pictures handed to an encoder together, which may cut them smaller."""
+
+
+class ImageEncoder(Protocol):
+    """What is needed of an encoder."""
+
+    @property
+    def key(self) -> EncoderKey: ...
+    @property
+    def width(self) -> int: ...
+    def images(self, pixels: Tensor, /) -> Array: ...
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Reference pictures by content: `identity` holds their hash, `batches` yields (N, 3, H, W) uint8."""
+    """A reference known by content, of which nothing is held but its files' names and hashes."""
 
-    identity: str
+    key: str
+    """What it is, how many pictures, and the hash of contents and crop policy; for `ScoreKey.reference`."""
     count: int
+    """Pictures that `batches` gives; 0 for moments, whose own number is `moments.n`."""
     plan: ReferencePlan
     files: tuple[Path, ...] = ()
-    renders: Tensor | None = None
-    """The world's pictures, which are small: drawn once, for the hash and for the features."""
+    hashes: tuple[str, ...] = ()
+    """SHA-256 of each file's contents."""
+    moments: Moments | None = None
+    """For the kind "moments" only."""
 
     def batches(self, size: int) -> Iterator[Tensor]:
-        """The pictures, `size` at most at a time; pictures of one batch have one size."""
-        if self.renders is None:
-            return _pictures(self.files, size)
-        renders = self.renders
-        return (renders[start : start + size] for start in range(0, self.count, size))
+        """The pictures (n, 3, H, W) uint8, n <= `size`, each once, in an order that `size` alone decides.
+
+        Raises:
+            InvalidRequest: after everything was read, naming the pictures that could not be.
+        """
+        return (batch.pixels for batch in self.numbered(size))
+
+    def numbered(self, size: int) -> Iterator[Batch]:
+        """As `batches`, with each picture's place in the reference."""
+        if self.plan.kind == "shapes":
+            return drawn(self.count, size, self.plan.crop)
+        return read(self.files, self.hashes, size, self.plan.crop)
 
 
-def open_reference(plan: ReferencePlan) -> Reference | None:
-    """The reference that the plan names, its contents hashed; None for the kind "none".
+@dataclass(frozen=True)
+class ReferenceFeatures:
+    """One encoder's view of a reference."""
+
+    moments: Moments
+    features: Array | None
+    """(N, D) float32 in the reference's order, mapped read-only; None for moments, or where not asked for."""
+    key: str
+    notes: tuple[str, ...] = ()
+    """What the cache had and was of no use, each a sentence; it was computed again."""
+
+
+def open_reference(
+    plan: ReferencePlan, *, on_hashed: Callable[[int], object] | None = None
+) -> Reference | None:
+    """The reference that the plan names, known by its contents; None for the kind "none".
+
+    Args:
+        on_hashed: called with the number of pictures whose contents became known since the last call.
 
     Raises:
-        InvalidRequest: the folder is missing or empty, or a picture in it cannot be read.
+        InvalidRequest: as `check_reference`, or files that cannot be read.
     """
+    check_words(plan)
     if plan.kind == "none":
         return None
+    if plan.kind == "moments":
+        return _of_moments(plan)
+    cache = ReferenceCache.at(plan.cache)
     if plan.kind == "shapes":
-        renders = _renders(plan.count)
-        content = hashlib.sha256(renders.numpy().tobytes()).hexdigest()
+        content = cache.text(drawing(plan.count), lambda: hash_drawn(plan.count, on_hashed))
         held = f"{plan.count} fresh renders of held-out scenes, one object and two in turn"
-        return Reference(f"{held}, sha256:{content[:16]}", plan.count, plan, renders=renders)
+        return Reference(_key(held, plan, content), plan.count, plan)
     files = reference_files(plan)
-    hashes = [hashlib.sha256(_bytes(file)).hexdigest() for file in files]
-    return Reference(
-        f"{len(files)} pictures of a folder, sha256:{digest(hashes)[:16]}", len(files), plan, files
-    )
+    found = cache.hashes(files, on_hashed=on_hashed)
+    hashes = tuple(each for each in found if each is not None)
+    lost = [file for file, each in zip(files, found, strict=True) if each is None]
+    refuse_any(lost, f"of {len(files)} cannot be read")
+    return Reference(_key(f"{len(files)} pictures", plan, digest(hashes)), len(files), plan, files, hashes)
 
 
-def reference_files(plan: ReferencePlan) -> tuple[Path, ...]:
-    """Pictures below the plan's folder, sorted by name; the first `count` of them unless it is 0.
+def reference_features(
+    reference: Reference,
+    encoder: ImageEncoder,
+    *,
+    features: bool,
+    on_batch: Callable[[int], object] | None = None,
+    cache: ReferenceCache | None = None,
+) -> ReferenceFeatures:
+    """The reference as the encoder sees it: kept from before, or by one pass in memory that N does not change.
+
+    Args:
+        features: also each picture's, not only their moments.
+        on_batch: called with the number of pictures done since the last call.
+        cache: where it is kept; None is the plan's, or the user's.
 
     Raises:
-        InvalidRequest: no path, no such folder, not readable, or fewer pictures than asked for.
+        InvalidRequest: pictures that cannot be used, moments of another width, or a cache that cannot be written.
     """
-    if plan.path is None:
-        raise InvalidRequest(
-            "reference.path must be a folder of pictures, got nothing; give reference.path=FOLDER"
-        )
-    folder = Path(plan.path).expanduser()
+    if reference.moments is not None:
+        return _given(reference, reference.moments, encoder)
+    cache = cache or ReferenceCache.at(reference.plan.cache)
+    key = digest([FORMAT_VERSION, reference.key, list(reference.hashes), asdict(encoder.key)])
+    kept = cache.find(key, features=features)
+    notes = (f"{kept.damaged}; computed again",) if kept.damaged else ()
+    if kept.moments is not None:
+        if on_batch is not None:
+            on_batch(reference.count)
+        return ReferenceFeatures(kept.moments, kept.features, reference.key)
+    if not features:
+        running = RunningMoments(encoder.width)
+        for _, rows in _encoded(reference, encoder, on_batch):
+            running.add(rows)
+        found = running.finish()
+        cache.keep(key, found)
+        return ReferenceFeatures(found, None, reference.key, notes)
+    found, content = _write_features(reference, encoder, cache, on_batch)
+    cache.keep(key, found, content)
+    return ReferenceFeatures(found, cache.features(content), reference.key, notes)
+
+
+def _encoded(
+    reference: Reference, encoder: ImageEncoder, on_batch: Callable[[int], object] | None
+) -> Iterator[tuple[tuple[int, ...], Array]]:
+    """Which pictures, and their features (n, D) float32."""
+    for batch in reference.numbered(BATCH):
+        yield batch.rows, np.ascontiguousarray(encoder.images(batch.pixels), np.float32)
+        if on_batch is not None:
+            on_batch(len(batch.rows))
+
+
+def _write_features(
+    reference: Reference,
+    encoder: ImageEncoder,
+    cache: ReferenceCache,
+    on_batch: Callable[[int], object] | None,
+) -> tuple[Moments, str]:
+    """The moments, and the hash of the kept .npy. Rows are written, not mapped: mapped pages count as memory."""
+    running = RunningMoments(encoder.width)
+    header = {
+        "descr": "<f4",
+        "fortran_order": False,
+        "shape": (reference.count, encoder.width),
+    }
+    temporary = cache.temporary("features")
     try:
-        if not folder.is_dir():
-            raise InvalidRequest(
-                f"reference.path must be a folder of pictures, got {plan.path!r}; there is none"
-            )
-        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
-        next(folder.iterdir(), None)  # rglob passes over a folder that may not be read
+        with temporary.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            start = file.tell()
+            for rows, features in _encoded(reference, encoder, on_batch):
+                running.add(features)
+                for row, values in zip(rows, features, strict=True):
+                    file.seek(start + 4 * row * encoder.width)
+                    file.write(values.astype("<f4").tobytes())
+        return running.finish(), cache.keep_features(temporary)
     except OSError as error:
-        raise InvalidRequest(f"reference.path {plan.path} cannot be read: {error.strerror}") from error
-    if len(files) == 1 or plan.count == 1:
-        raise InvalidRequest(f"reference.path must hold at least 2 pictures, got 1 from {plan.path!r}")
-    if not files:
-        allowed = ", ".join(SUFFIXES)
-        raise InvalidRequest(f"reference.path must hold pictures ({allowed}), got none below {plan.path!r}")
-    if plan.count > len(files):
+        raise cache.refusal(error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _of_moments(plan: ReferencePlan) -> Reference:
+    found = reference_moments(plan)
+    held = f"moments of {'an unknown number of' if found.n is None else found.n} pictures"
+    content = hashlib.sha256(found.mean.tobytes())
+    content.update(found.covariance.tobytes())
+    return Reference(_key(held, plan, content.hexdigest()), 0, plan, moments=found)
+
+
+def _given(reference: Reference, moments: Moments, encoder: ImageEncoder) -> ReferenceFeatures:
+    if moments.width != encoder.width:
         raise InvalidRequest(
-            f"reference.count must be 0 (all) to {len(files)} for {plan.path}, got {plan.count}"
+            f"moments of {reference.plan.path} must have {encoder.width} features for {encoder.key.name}, "
+            f"got {moments.width}; they are another encoder's"
         )
-    return tuple(files[: plan.count or None])
+    return ReferenceFeatures(moments, None, reference.key)
 
 
-def _renders(count: int) -> Tensor:
-    import torch
-
-    from sdkit.shapes import world
-
-    batches = []
-    for start in range(FIRST_SEED, FIRST_SEED + count, 512):
-        seeds = range(start, min(start + 512, FIRST_SEED + count))
-        scenes = [world.draw_scene(seed, objects=1 + seed % 2, split="held_out") for seed in seeds]
-        batches.append(world.render(scenes, seeds))
-    return torch.cat(batches)
-
-
-def _pictures(files: tuple[Path, ...], size: int) -> Iterator[Tensor]:
-    import torch
-
-    waiting: dict[tuple[int, ...], list[Tensor]] = {}
-    for held, file in enumerate(files, 1):
-        picture = torch.from_numpy(_pixels(file)).permute(2, 0, 1)
-        same = waiting.setdefault(tuple(picture.shape), [])
-        same.append(picture)
-        if len(same) == size or held % (_WINDOW * size) == 0:
-            full = max(waiting, key=lambda shape: len(waiting[shape]))
-            yield torch.stack(waiting.pop(full))
-    for left in waiting.values():
-        yield torch.stack(left)
-
-
-def _pixels(file: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(file) as picture:
-            return np.array(picture.convert("RGB"))
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-        raise InvalidRequest(f"reference picture {file} cannot be read; mend it or take it out") from error
-
-
-def _bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise InvalidRequest(f"reference picture {file} cannot be read: {error.strerror}") from error
+def _key(held: str, plan: ReferencePlan, content: str) -> str:
+    crop = "" if plan.crop == "none" else f", crop {plan.crop}"
+    return f"{held}{crop}, sha256:{digest([content, plan.crop])[:16]}"
