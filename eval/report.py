@@ -6,6 +6,7 @@ Nothing is generated or scored. Exit code: 0, or 2 when the folder is no run's o
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -16,7 +17,7 @@ USAGE = "usage: python eval/report.py <run folder>"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write cells.csv, images.csv and report.html into the named folder; the exit code.
+    """Write cells.csv, images.csv, comparisons.csv and report.html into the named folder; the exit code.
 
     Args:
         arguments: the run's folder and nothing else; None takes the command line's.
@@ -43,11 +44,14 @@ def rebuild(folder: Path) -> Path:
     Raises:
         RunFolderError: it is no run's folder, or it cannot be written.
     """
+    from eval.reporting.comparisons import compare
     from eval.reporting.html import write_report
-    from eval.reporting.tables import write_cells_csv, write_images_csv
-    from eval.running.store import load_run
+    from eval.reporting.tables import write_cells_csv, write_comparisons_csv, write_images_csv
+    from eval.running.store import load_features, load_reference, load_run
 
     run = load_run(folder)
+    compared = compare(run, partial(load_features, folder), partial(load_reference, folder))
+    write_comparisons_csv(compared, folder / "comparisons.csv")
     write_cells_csv(run.results, folder / "cells.csv")
     write_images_csv([row for rows in run.images.values() for row in rows], folder / "images.csv")
     return write_report(folder)

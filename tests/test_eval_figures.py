@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
+from eval.identity import Incomparable, Score, ScoreKey
 from eval.records import (
     Cell,
     CellResult,
@@ -18,7 +20,6 @@ from eval.records import (
     PromptSet,
     ReferencePlan,
     Run,
-    Score,
     Timing,
 )
 from eval.reporting import canvas
@@ -30,11 +31,15 @@ from eval.reporting.panels import panels
 FID = "fid[shapes-clip]"
 
 
+def score(name: str, value: float | None, rising: bool | None, unreliable: str | None = None) -> Score:
+    return Score(ScoreKey(name, 8, "unit", reference="r"), value, rising, unreliable=unreliable)
+
+
 def result(
     sampler: str, steps: int, guidance: float, clip: float | None, fid: float | None, latency_s: float | None
 ) -> CellResult:
     cell = Cell("f00d", sampler, steps, guidance, "p", 8, 0, 64, 64, "float32", "cpu")
-    scores = (Score("clip_score", clip, 8, True, "e"), Score(FID, fid, 8, False, "f"))
+    scores = (score("clip_score", clip, True), score(FID, fid, False))
     return CellResult(cell, "CPU", steps, scores, Timing(4, (), (), None, latency_s, None, None, None, None))
 
 
@@ -44,7 +49,7 @@ def run(*results: CellResult) -> Run:
         ModelPlan("shapes", "shapes", "cpu", "float32"),
         PromptSet("few", ("a star",)),
         ReferencePlan("shapes", 64),
-        MetricsPlan("shapes", "shapes-clip"),
+        MetricsPlan("shapes", ("shapes-clip",), ("clip_score", "fid")),
         GridPlan(samplers, (5, 10), (1.0, 4.0), 0),
         HardwarePlan(4, 1, 1),
         "nowhere",
@@ -168,3 +173,79 @@ def test_a_spread_keeps_both_ends_and_repeats_nothing(count: int, most: int) -> 
     assert chosen == sorted(set(chosen))
     if count and most > 1:
         assert (chosen[0], chosen[-1]) == (0, count - 1)
+
+
+MIXED = (
+    *FOUR[:3],
+    replace(
+        FOUR[3], scores=tuple(replace(s, key=replace(s.key, reference="another")) for s in FOUR[3].scores)
+    ),
+)
+
+
+@pytest.mark.parametrize("draw", [quality_against_cost, score_against_steps, heat_maps])
+@pytest.mark.parametrize("name", ["clip_score", FID])
+def test_no_figure_puts_two_identities_on_one_axis(draw: Callable[[Run, str], object], name: str) -> None:
+    with pytest.raises(Incomparable, match="reference: r against another"):
+        draw(run(*MIXED), name)
+
+
+def test_clip_against_fid_refuses_two_identities_too() -> None:
+    with pytest.raises(Incomparable):
+        clip_against_fid(run(*MIXED))
+
+
+def test_a_mixed_run_is_drawn_with_the_identity_of_most_cells_alone() -> None:
+    drawn = {panel.anchor: panel.figure for panel in panels(run(*MIXED))}
+    assert list(drawn["cost-fid"].data[1].y) == [3.0, 4.0, 2.0]
+    assert list(drawn["cost-clip-score"].data[1].y) == [29.0, 25.0, 26.0]
+
+
+def doubted(*results: CellResult) -> tuple[CellResult, ...]:
+    why = "unreliable: 8 pictures, of <2048> needed"
+    return tuple(
+        replace(each, scores=(each.scores[0], replace(each.scores[1], unreliable=why))) for each in results
+    )
+
+
+def test_an_unreliable_score_says_so_on_its_axis_its_colour_bar_and_at_every_point() -> None:
+    told = run(*doubted(*FOUR))
+    text = "unreliable: 8 pictures, of &lt;2048&gt; needed"
+    for draw in (quality_against_cost, score_against_steps):
+        figure = draw(told, FID)
+        assert text in figure.layout.yaxis.title.text
+        assert all(text in said for said in figure.data[-1].hovertext)
+    assert text in clip_against_fid(told).layout.xaxis.title.text
+    assert text in heat_maps(told, FID).layout.coloraxis.colorbar.title.text
+    assert text not in quality_against_cost(told, "clip_score").layout.yaxis.title.text
+    captions = {panel.anchor: panel.caption for panel in panels(told)}
+    for anchor in ("cost-fid", "clip-fid", "steps", "heat-fid"):
+        assert "unreliable: 8 pictures" in captions[anchor]
+    assert "unreliable" not in captions["cost-clip-score"]
+
+
+def test_a_score_without_a_direction_has_no_panel_and_cannot_be_ranked() -> None:
+    results = [replace(each, scores=(score("saturation", 0.4, None),)) for each in FOUR]
+    assert panels(run(*results)) == ()
+    for draw in (quality_against_cost, score_against_steps):
+        with pytest.raises(ValueError, match="neither direction"):
+            draw(run(*results), "saturation")
+
+
+def test_distance_to_the_converged_picture_is_drawn_along_steps() -> None:
+    results = [
+        replace(each, scores=(*each.scores, score("latent_rmse", 1 / each.cell.steps, False)))
+        for each in FOUR
+    ]
+    panel = next(panel for panel in panels(run(*results)) if panel.anchor == "convergence")
+    (trace,) = panel.figure.data
+    assert list(trace.x) == [5, 10]
+    assert list(trace.y) == [0.2, 0.1]
+
+
+def test_other_scores_have_no_panel_of_their_own() -> None:
+    results = [
+        replace(each, scores=(*each.scores, score("kid[shapes-clip]", 0.1, False), score("ssim", 0.5, True)))
+        for each in FOUR
+    ]
+    assert [panel.anchor for panel in panels(run(*results))] == [panel.anchor for panel in panels(run(*FOUR))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import json
 import re
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from eval.identity import EncoderKey, Score, ScoreKey
 from eval.records import (
     Cell,
     CellResult,
@@ -30,17 +30,18 @@ from eval.records import (
     PromptSet,
     ReferencePlan,
     Run,
-    Score,
     Timing,
 )
-from eval.reporting.gallery import MAX_CELLS, embedded, gallery
+from eval.reporting.gallery import MAX_CELLS, gallery
 from eval.reporting.html import render, write_report
 from eval.running.store import RunFolder, load_run
+from eval.scoring.catalogue import CATALOGUE, title_of
 
 ROOT = Path(__file__).resolve().parents[1]
 EVIL = "</script><script>alert(1)</script>\"'&"
 PROMPTS = (EVIL, "=cmd()", "a red star")
 FID = "fid[shapes-clip]"
+DOUBT = 'unreliable: 3 pictures "of" <2048> needed'
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -48,11 +49,17 @@ def cell(sampler: str, steps: int, guidance: float = 4.0) -> Cell:
     return Cell("f00d", sampler, steps, guidance, "p", 3, 0, 8, 8, "float32", "cpu")
 
 
+def key(name: str, encoder: str | None = "shapes", reference: str | None = None) -> ScoreKey:
+    found = None if encoder is None else EncoderKey(encoder, "sha256:9af1", "none", "none", "512", ())
+    return ScoreKey(name, 3, "unit", found, reference)
+
+
 def result(at: Cell, clip: float, fid: float | None = 1.5) -> CellResult:
     scores = (
-        Score("clip_score", clip, 3, True, "encoder shapes, sha256 9af1", clip - 1, clip + 1),
-        Score(FID, fid, 3, False, "features shapes-clip, reference 77c0"),
-        Score("judge_all", 2 / 3, 3, True, "judge 1"),
+        Score(key("clip_score"), clip, True, clip - 1, clip + 1),
+        Score(key(FID, reference="pictures 77c0"), fid, False, unreliable=DOUBT if fid else None),
+        Score(key("judge_all", None), 2 / 3, True),
+        Score(key("saturation", None), 0.25, None),
     )
     timing = Timing(3, (), (), 9.0, at.steps / 100, at.steps / 90, None, None, None)
     return CellResult(at, "CPU", at.steps, scores, timing, Memory(None, None, 900_000_000, "no GPU"))
@@ -61,7 +68,15 @@ def result(at: Cell, clip: float, fid: float | None = 1.5) -> CellResult:
 def rows(at: Cell, clip: float) -> tuple[ImageRow, ...]:
     verdicts = ({"shape": True}, {"shape": False}, None)
     return tuple(
-        ImageRow(at.key, i, i, PROMPTS[i], f"cells/{at.key}/images/{i:05d}.png", clip + i, verdicts[i])
+        ImageRow(
+            at.key,
+            i,
+            i,
+            PROMPTS[i],
+            f"cells/{at.key}/images/{i:05d}.png",
+            {"clip_score": clip + i},
+            verdicts[i],
+        )
         for i in range(3)
     )
 
@@ -80,9 +95,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("run")
     plan = Plan(
         ModelPlan("shapes", "shapes", "cpu", "float32"),
-        PromptSet("few", PROMPTS),
+        PromptSet("few", PROMPTS, notes=("1 of 3 prompts is <odd>",)),
         ReferencePlan("shapes", 64),
-        MetricsPlan("shapes", "shapes-clip"),
+        MetricsPlan("shapes", ("shapes-clip",), ("clip_score", "fid", "judge_all", "saturation")),
         GridPlan(("ddim", "heun"), (5, 10), (4.0,), 0),
         HardwarePlan(3, 1, 1),
         str(root),
@@ -181,7 +196,7 @@ def test_a_missing_value_is_an_empty_field(page: str) -> None:
     row = page.split(f'<tr data-key="{DONE[1].cell.key}"')[1].split("</tr>")[0]
     fields = re.findall(r'<td data-sort="([^"]*)"', row)
     heads = re.findall(r"<button[^>]*>([^<]+)<span", page)
-    assert fields[heads.index(FID)] == ""
+    assert fields[heads.index(title_of(FID))] == ""
     assert fields[heads.index("CLIP score")] == "9.5"
     failed = page.split(f'<tr data-key="{FAILED.cell.key}"')[1].split("</tr>")[0]
     assert re.findall(r'<td data-sort="([^"]*)"', failed)[3:] == [""] * (len(heads) - 3)
@@ -190,9 +205,78 @@ def test_a_missing_value_is_an_empty_field(page: str) -> None:
 def test_every_metric_is_explained_with_its_identity(page: str) -> None:
     text = " ".join(Outline(page).text.split())
     assert "NOT the FID of the literature" in text
-    assert "CLIP encoder “shapes”" in text
     for each in DONE[0].scores:
-        assert each.identity in text
+        declared = CATALOGUE[each.name.partition("[")[0]]
+        for words in (each.key.text, declared.meaning, declared.warning, declared.source):
+            assert words in text
+    assert "neither direction is better" in text
+
+
+def test_an_unreliable_value_is_marked_wherever_it_stands(page: str) -> None:
+    outline = Outline(page)
+    marks = [attributes for tag, attributes in outline.tags if attributes.get("class") == "unsure"]
+    # Two cells have the value in the table, and one card names the winner.
+    assert [mark["title"] for mark in marks] == [DOUBT] * 3
+    assert len(re.findall(r'class="unsure"[^>]*>unreliable</span>', page)) == 3
+    text = " ".join(outline.text.split())
+    assert f"In this run {DOUBT}." in text, "the glossary says so"
+    assert f"1.5 ({DOUBT})" in text, "the evidence says so"
+    assert text.count(f"here is {DOUBT}.") == 4, "four figures draw it, and their captions say so"
+
+
+def test_only_main_scores_are_shown_at_once_and_the_rest_unfold_without_a_script(page: str) -> None:
+    heads = {
+        re.sub(r"<[^>]*>", "", head): classes
+        for classes, head in re.findall(
+            r'<th scope="col" aria-sort="none" class="([^"]*)"[^>]*>(.*?)</th>', page
+        )
+    }
+    assert "more" in heads["Saturation"]
+    assert all("more" not in heads[title] for title in ("CLIP score", title_of(FID), title_of("judge_all")))
+    assert "Show 1 more measure<" in page
+    assert "#all-measures:checked" in page
+
+
+def test_what_was_odd_about_the_prompts_stands_among_the_facts(page: str) -> None:
+    assert "1 of 3 prompts is <odd>" in Outline(page).text
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        (ReferencePlan("none", 0), "none, so no FID"),
+        (ReferencePlan("folder", 0, "a/b"), "all pictures of a/b"),
+        (
+            ReferencePlan("list", 9, "l.txt", crop="centre"),
+            "the first 9 pictures named in l.txt, cropped: centre",
+        ),
+        (ReferencePlan("coco", 0, "c.json", "val"), "all pictures of val that c.json names"),
+        (ReferencePlan("moments", 0, "m.npz"), "moments from m.npz"),
+    ],
+)
+def test_the_reference_is_named_by_its_kind(folder: Path, reference: ReferencePlan, said: str) -> None:
+    run = load_run(folder)
+    empty = replace(run, plan=replace(run.plan, reference=reference), results=(), images={})
+    assert said in Outline(render(empty, folder)).text
+
+
+def test_seeds_are_told_a_picture_a_prompt_or_shared(folder: Path) -> None:
+    run = load_run(folder)
+    prompts = replace(run.plan.prompts, seeds_per_prompt=4)
+    many = replace(run, plan=replace(run.plan, prompts=prompts), results=(), images={})
+    assert "0 to 11, one a picture; 4 pictures a prompt" in Outline(render(many, folder)).text
+    grid = replace(run.plan.grid, shared_seed=True)
+    shared = replace(run, plan=replace(run.plan, grid=grid), results=(), images={})
+    assert "0 for every picture" in Outline(render(shared, folder)).text
+
+
+def test_a_run_of_two_identities_still_gives_a_report_with_a_column_for_each(folder: Path) -> None:
+    run = load_run(folder)
+    other = tuple(replace(each, key=replace(each.key, n=2)) for each in DONE[2].scores)
+    mixed = replace(run, results=(*DONE[:2], replace(DONE[2], scores=other)))
+    page = render(mixed, folder)
+    assert "CLIP score #2<span" in page
+    assert "ddim · 5 steps · g 4 has the highest CLIP score, 20.00" in Outline(page).text
 
 
 def test_the_decision_comes_first_with_its_evidence(page: str) -> None:
@@ -208,29 +292,6 @@ def test_a_run_without_any_result_still_gives_a_report(folder: Path) -> None:
     text = Outline(render(empty, folder)).text
     assert "no cell is whole yet" in text
     assert "4 not run" in text
-
-
-def test_pictures_are_embedded_byte_for_byte_when_small_and_reduced_when_large(tmp_path: Path) -> None:
-    Image.new("RGB", (64, 64), "red").save(tmp_path / "small.png")
-    Image.new("RGB", (1024, 512), "red").save(tmp_path / "large.png")
-    uri, small = embedded(tmp_path, "small.png")
-    assert small
-    assert uri is not None
-    assert base64.b64decode(uri.split(",")[1]) == (tmp_path / "small.png").read_bytes()
-    uri, small = embedded(tmp_path, "large.png")
-    assert not small
-    assert uri is not None
-    assert len(uri) < 20_000
-
-
-def test_only_pictures_inside_the_run_folder_are_read(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    run.mkdir()
-    Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
-    (run / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    (run / "link.png").symlink_to(tmp_path / "secret.png")
-    for path in ("../secret.png", str(tmp_path / "secret.png"), "link.png", "broken.png", "none.png", "."):
-        assert embedded(run, path) == (None, True)
 
 
 def test_the_grid_of_pictures_shows_a_choice_of_cells_with_the_chosen_one(folder: Path) -> None:
@@ -255,6 +316,10 @@ def test_the_script_rebuilds_tables_and_report(folder: Path) -> None:
         prompts = {row["prompt"] for row in csv.DictReader(stream)}
     assert "'=cmd()" in prompts
     assert len((folder / "cells.csv").read_text().splitlines()) == 5
+    with (folder / "comparisons.csv").open(newline="") as stream:
+        compared = list(csv.DictReader(stream))
+    assert {row["metric"] for row in compared} == {each.name for each in DONE[0].scores}
+    assert all(row["difference"] or row["reason"] for row in compared)
 
 
 @pytest.mark.parametrize("arguments", [[], ["nowhere"], ["a", "b"], ["--all"]])
@@ -283,8 +348,12 @@ const click = (title) => {
 };
 found.clipUp = click("CLIP score");
 found.clipDown = click("CLIP score");
-found.fidUp = click("fid");
-found.fidDown = click("fid");
+found.fidUp = click("FID");
+found.fidDown = click("FID");
+const folded = () => getComputedStyle(document.querySelector("#sheet th.more")).display;
+found.folded = folded();
+document.querySelector("#all-measures").click();
+found.unfolded = folded();
 found.sampler = click("Sampler");
 const count = () => { found.plots = document.querySelectorAll(".plot .main-svg").length; };
 setTimeout(count, 3000);
@@ -317,6 +386,7 @@ def test_the_table_sorts_by_number_with_missing_last_and_figures_are_drawn(seen:
     for direction in ("up", "down"):
         assert set(seen[f"fid-{direction}"].split()[-2:]) == {ten, failed}
     assert seen["sampler"].split()[1:3] in ([five, ten], [ten, five])
+    assert (seen["folded"], seen["unfolded"]) == ("none", "table-cell")
     assert int(seen["plots"]) > 0
     assert "error" not in seen
     assert "blocked" not in seen

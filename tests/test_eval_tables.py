@@ -9,23 +9,37 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from eval.records import Cell, CellResult, ImageRow, Memory, Score, Timing
-from eval.reporting.tables import cells_frame, images_frame, write_cells_csv, write_images_csv
+from eval.identity import EncoderKey, Score, ScoreKey
+from eval.records import Cell, CellResult, ImageRow, Memory, Timing
+from eval.reporting.sheet import sheet
+from eval.reporting.tables import (
+    cells_frame,
+    images_frame,
+    scores_frame,
+    write_cells_csv,
+    write_images_csv,
+)
+from eval.scoring.catalogue import title_of
+
+
+def key(name: str, encoder: str = "A") -> ScoreKey:
+    return ScoreKey(name, 8, "unit", EncoderKey(encoder, "sha256:0", "none", "none", "last", ()))
 
 
 def result(sampler: str = "ddim", **changes: object) -> CellResult:
     cell = Cell("f00d", sampler, 10, 4.0, "p", 8, 2**64 - 9, 64, 64, "float32", "cpu")
     timing = Timing(8, (1.0,), (0.1, 0.2), 8.0, 0.15, 0.195, 0.1, 0.01, None, reason=None)
     scores = (
-        Score("clip_score", -0.5, 8, True, "encoder A", -0.75, -0.25),
-        Score("fid[shapes-clip]", None, 8, False, "features A", reason="needs 65 pictures"),
+        Score(key("clip_score"), -0.5, True, -0.75, -0.25),
+        Score(key("fid[shapes-clip]"), None, False, reason="needs 65 pictures"),
     )
     memory = Memory(None, None, 900, "no GPU")
     return replace(CellResult(cell, "CPU", 10, scores, timing, memory, 2.5), **changes)
 
 
 def image(index: int = 0, prompt: str = "a star", **changes: object) -> ImageRow:
-    return replace(ImageRow("f00d", index, 7 + index, prompt, f"{index}.png", 30.0), **changes)
+    row = ImageRow("f00d", index, 7 + index, prompt, f"{index}.png", {"clip_score": 30.0})
+    return replace(row, **changes)
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -41,7 +55,9 @@ def test_a_cell_is_a_row_with_scores_costs_reasons_and_identity(tmp_path: Path) 
     assert (row["latency_p50_s"], row["latency_p95_s"], row["images_per_s"]) == ("0.15", "0.195", "8.0")
     assert (row["model_evals"], row["process_peak_rss_bytes"], row["generate_s"]) == ("10", "900", "2.5")
     assert row["reasons"] == "fid[shapes-clip]: needs 65 pictures; memory: no GPU"
-    assert row["identity"] == "clip_score: encoder A | fid[shapes-clip]: features A"
+    told = "n 8; scale unit; encoder.name A; encoder.weights sha256:0; encoder.resize none"
+    assert row["identity"].startswith(f"clip_score: {told}")
+    assert f" | fid[shapes-clip]: {told}" in row["identity"]
     assert row["seed"] == str(2**64 - 9)
 
 
@@ -77,7 +93,7 @@ def test_text_that_looks_like_a_formula_is_kept_as_text(tmp_path: Path, start: s
 
 def test_numbers_are_untouched_by_the_guard_and_keep_every_digit(tmp_path: Path) -> None:
     score = -1 / 3
-    write_images_csv([image(clip_score=score), image(1, clip_score=None)], tmp_path / "images.csv")
+    write_images_csv([image(values={"clip_score": score}), image(1, values={})], tmp_path / "images.csv")
     rows = read(tmp_path / "images.csv")
     assert float(rows[0]["clip_score"]) == score
     assert rows[1]["clip_score"] == ""
@@ -97,7 +113,7 @@ def test_verdicts_are_a_column_an_attribute_and_empty_where_nobody_judged() -> N
 
 
 def test_scores_of_different_identity_are_never_in_one_column() -> None:
-    other = result("heun", scores=(Score("clip_score", 99.0, 8, True, "encoder B"),))
+    other = result("heun", scores=(Score(key("clip_score", "B"), 99.0, True),))
     frame = cells_frame([result(), result("euler"), other])
     assert frame["clip_score"].isna().tolist() == [False, False, True]
     assert frame["clip_score #2"].isna().tolist() == [True, True, False]
@@ -115,3 +131,74 @@ def test_a_table_replaces_the_old_one_and_leaves_nothing_beside_it(tmp_path: Pat
     write_cells_csv([result()], tmp_path / "cells.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["cells.csv"]
     assert "ddim" in (tmp_path / "cells.csv").read_text()
+
+
+def test_an_unreliable_value_has_its_reason_in_a_column_beside_it(tmp_path: Path) -> None:
+    why = "=unreliable: 8 pictures, of 2048 needed"
+    doubted = result(scores=(Score(key("fid[shapes-clip]"), 3.5, False, unreliable=why),))
+    write_cells_csv([doubted, result("heun", scores=())], tmp_path / "cells.csv")
+    first, second = read(tmp_path / "cells.csv")
+    assert first["fid[shapes-clip]"] == "3.5"
+    assert first["fid[shapes-clip]_unreliable"] == f"'{why}"
+    assert second["fid[shapes-clip]_unreliable"] == ""
+
+
+def test_a_different_count_of_pictures_is_a_column_of_its_own() -> None:
+    fewer = Score(replace(key("clip_score"), n=4), 31.0, True)
+    frame = cells_frame([result(), result("euler"), result("heun", scores=(fewer,))])
+    assert frame["clip_score #2"].isna().tolist() == [True, True, False]
+
+
+def test_every_value_of_a_picture_is_a_column() -> None:
+    frame = images_frame([image(values={"clip_score": 30.0, "saturation": 0.4}), image(1, values={})])
+    assert frame["saturation"].tolist() == [0.4, pd.NA]
+    assert list(frame.columns).count("clip_score") == 1
+
+
+def test_scores_of_no_cell_are_one_row_in_the_same_columns() -> None:
+    (row,) = scores_frame(result().scores).to_dict("records")
+    assert (row["images"], row["clip_score"], row["clip_score_low"]) == (8, -0.5, -0.75)
+    assert row["reasons"] == "fid[shapes-clip]: needs 65 pictures"
+    assert set(cells_frame([result()]).columns) >= set(row)
+
+
+def sheet_of(*scores: Score) -> dict[str, tuple[object, object]]:
+    """Column title -> its head and its field in the first row."""
+    found = sheet([result(scores=scores), result("heun", scores=())])
+    return {
+        head.title: (head, field) for head, field in zip(found.columns, found.rows[0].fields, strict=True)
+    }
+
+
+def test_a_score_without_direction_has_no_best_value() -> None:
+    found = sheet_of(Score(key("saturation"), 0.4, None), Score(key("clip_score"), 30.0, True))
+    head, field = found["Saturation"]
+    assert head.hint == "neither direction is better"
+    assert not field.best
+    assert found["CLIP score"][1].best
+
+
+def test_the_table_folds_all_but_the_main_scores_and_never_a_second_identity_of_those() -> None:
+    names = ("clip_score", "fid[a]", "fid[b]", "kid[a]", "judge_all", "ssim", "latent_rmse")
+    results = [result("euler", scores=tuple(Score(key(name), 0.5, True) for name in names))] * 2
+    other = result("heun", scores=(Score(key("fid[a]", "B"), 2.0, True),))
+    found = sheet([*results, other])
+    folded = {column.title for column in found.columns if not column.main}
+    assert folded == {title_of("fid[b]"), title_of("kid[a]"), title_of("ssim")}
+    assert found.folded == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("judge_all", 0.5, "50.0 %"),
+        ("zero_shot", 0.125, "12.5 %"),
+        ("precision[inception]", 0.8, "80.0 %"),
+        ("clipped", 0.01, "1.0 %"),
+        ("clip_score", 30.126, "30.13"),
+        ("kid[inception]", 0.00123456, "0.001235"),
+        ("density[inception]", 0.9, "0.9"),
+    ],
+)
+def test_shares_are_read_in_per_cent_and_the_rest_in_plain_digits(name: str, value: float, text: str) -> None:
+    assert sheet_of(Score(key(name), value, True))[title_of(name)][1].text == text

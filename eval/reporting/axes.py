@@ -6,9 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from eval.records import CellResult, Score
+from eval.identity import Column, Score, ScoreKey
+from eval.records import CellResult
+from eval.scoring.catalogue import base_name, title_of
 
 CLIP = "clip_score"
+SHARES = ("zero_shot", "precision", "recall", "coverage", "clipped")
+"""Read in per cent, as are the judge's."""
 
 
 @dataclass(frozen=True)
@@ -63,19 +67,20 @@ def cost_of(results: Sequence[CellResult]) -> Cost:
 
 
 def separated(results: Sequence[CellResult]) -> tuple[CellResult, ...]:
-    """The results with one identity under each score name.
+    """The results with one key under each score name.
 
-    Scores that share a name but not an identity (another encoder, other weights, another library) must
-    not be compared: the identity that most cells have keeps the name, others become `name #2`, `name #3`.
+    Scores that share a name but not a key (another encoder, other weights, another count of pictures) must
+    not be compared: the key that most cells have keeps the name, others become `name #2`, `name #3`.
     """
-    counts: dict[str, Counter[str]] = {}
+    counts: dict[str, Counter[ScoreKey]] = {}
     for score in (score for result in results for score in result.scores):
-        counts.setdefault(score.name, Counter())[score.identity] += 1
-    rank = {name: [identity for identity, _ in found.most_common()] for name, found in counts.items()}
+        counts.setdefault(score.name, Counter())[score.key] += 1
+    rank = {name: [key for key, _ in found.most_common()] for name, found in counts.items()}
 
     def renamed(score: Score) -> Score:
-        place = rank[score.name].index(score.identity)
-        return score if place == 0 else replace(score, name=f"{score.name} #{place + 1}")
+        place = rank[score.name].index(score.key)
+        name = f"{score.name} #{place + 1}"
+        return score if place == 0 else replace(score, key=replace(score.key, metric=name))
 
     return tuple(replace(result, scores=tuple(map(renamed, result.scores))) for result in results)
 
@@ -83,6 +88,13 @@ def separated(results: Sequence[CellResult]) -> tuple[CellResult, ...]:
 def score_names(results: Sequence[CellResult]) -> tuple[str, ...]:
     """Every score's name, once, in the order in which the cells carry them."""
     return tuple(dict.fromkeys(score.name for result in results for score in result.scores))
+
+
+def known_names(results: Sequence[CellResult]) -> tuple[str, ...]:
+    """The names of which at least one cell without an error has a value."""
+    return tuple(
+        name for name in score_names(results) if any(score_of(result, name) is not None for result in results)
+    )
 
 
 def fid_name(results: Sequence[CellResult]) -> str | None:
@@ -96,32 +108,55 @@ def judge_name(results: Sequence[CellResult]) -> str | None:
     return "judge_all" if "judge_all" in names else next(iter(names), None)
 
 
-def value(result: CellResult, name: str | None) -> float | None:
-    """The value of a cell's score; None where the cell failed, lacks it, or could not compute it."""
+def score_of(result: CellResult, name: str | None) -> Score | None:
+    """The cell's score, if it has a value; None where the cell failed, lacks it, or could not compute it."""
     score = result.score(name) if name and result.error is None else None
-    return score.value if score else None
+    return score if score is not None and score.value is not None else None
 
 
-def higher_is_better(results: Sequence[CellResult], name: str) -> bool:
-    """The direction that the score itself declares."""
-    found = (score.higher_is_better for result in results for score in result.scores if score.name == name)
-    return next(found)
+def column(results: Sequence[CellResult], name: str) -> Column:
+    """The values of one score, one a cell, which may be ranked and drawn on one axis.
+
+    Raises:
+        Incomparable: two keys meet under the name; see `separated`.
+        ValueError: no cell has a value.
+    """
+    return Column.of([score_of(result, name) for result in results])
+
+
+def is_share(name: str) -> bool:
+    """True for scores that are shares of pictures, 0 to 1, and read in per cent."""
+    return base_name(name) in SHARES or name.startswith("judge")
 
 
 def score_title(name: str) -> str:
-    """A score's name as a heading: "CLIP score", "fid[shapes-clip]", "Judge: all right"."""
-    if name.startswith("judge_"):
-        return "Judge: " + name[6:].replace("_", " ").replace("all", "all right", 1)
-    return name.replace(CLIP, "CLIP score")
-
-
-def in_sentence(name: str) -> str:
-    """A score's name in running text: "CLIP score", "fid[shapes-clip]", "judge"."""
-    return "judge" if name.startswith("judge") else name.replace(CLIP, "CLIP score")
+    """A score's name as a heading, as the catalogue has it; the judge's attributes by their own names."""
+    if name.startswith("judge_") and base_name(name) != "judge_all":
+        return "Judge: " + name[6:].replace("_", " ")
+    return title_of(name)
 
 
 def text(name: str, score: float) -> str:
     """A score's value as people read it: shares in per cent, CLIP score with two decimals."""
-    if name.startswith("judge") and 0 <= score <= 1:
+    if is_share(name) and 0 <= score <= 1:
         return f"{score:.1%}".replace("%", " %")
-    return f"{score:.2f}" if name.startswith(CLIP) else f"{score:.4g}"
+    return f"{score:.2f}" if base_name(name) == CLIP else f"{score:.4g}"
+
+
+def direction(higher_is_better: bool | None) -> str:
+    """Which way is better, in words."""
+    if higher_is_better is None:
+        return "neither direction is better"
+    return "higher is better" if higher_is_better else "lower is better"
+
+
+def doubt(unreliable: str | None) -> str:
+    """Why a value must not be relied on, beginning with "unreliable"; empty for others."""
+    if not unreliable or unreliable.startswith("unreliable"):
+        return unreliable or ""
+    return f"unreliable: {unreliable}"
+
+
+def doubt_beside(unreliable: str | None) -> str:
+    """The same in brackets, with a space before them, to stand behind a value in running text."""
+    return f" ({doubt(unreliable)})" if unreliable else ""

@@ -43,14 +43,25 @@ def plain(text: str) -> str:
     return escape(text, quote=False)
 
 
-def axis(title: str, values: Sequence[float | None]) -> dict[str, Any]:
-    """An axis for the values: logarithmic with 1-2-5 ticks where they span a wide positive range."""
+def axis(title: str, values: Sequence[float | None], note: str = "") -> dict[str, Any]:
+    """An axis for the values: logarithmic with 1-2-5 ticks where they span a wide positive range.
+
+    Args:
+        note: what must be known of all values; a second line of the title.
+    """
     known = [value for value in values if value is not None]
-    options: dict[str, Any] = {"title": {"text": plain(title)}, "zeroline": False}
+    options: dict[str, Any] = {"title": {"text": titled(title, note)}, "zeroline": False}
+    if note:
+        options["automargin"] = True
     if not is_wide(known):
         return options
     ticks = round_ticks(min(known), max(known))
     return options | {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+
+
+def titled(title: str, note: str) -> str:
+    """The title as plotly shows it literally, the note as a line below it."""
+    return plain(title) + (f"<br>{plain(note)}" if note else "")
 
 
 def is_wide(known: Sequence[float]) -> bool:

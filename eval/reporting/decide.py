@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from eval.records import CellResult, ImageRow
+from eval.records import CellResult
 from eval.reporting import axes, evidence
 from eval.reporting.axes import CLIP, Cost
-from eval.reporting.ranking import clip_of
-from eval.scoring.uncertainty import paired_difference
+from eval.reporting.shared_rows import Images, shared_rows
 
 TIE = 0.05
 """Costs within this share of the cheapest count as equal: repeats of one measurement differ by as much."""
-
-Images = Mapping[str, Sequence[ImageRow]]
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class Gap:
     mean: float
     """Mean of best − cell, in points of CLIP score."""
     low: float
-    """Ends of the 95 % interval of the mean."""
+    """Ends of the interval of the mean, which holds together with those of all other pairs at 95 %."""
     high: float
     n: int
     """Pairs of pictures."""
@@ -33,6 +30,22 @@ class Gap:
     def told_apart(self) -> bool:
         """True where the interval lies wholly above 0: the best one is better, beyond chance."""
         return self.low > 0
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """The gaps of all cells that could be compared with the best one, and what became of the others."""
+
+    by_key: dict[str, Gap] = field(default_factory=dict)
+    """Cell key -> gap; the best cell's own is not among them."""
+    pairs: int = 0
+    """Differences that the intervals hold for at once: of any two of the compared cells."""
+    apart: int = 0
+    """Cells left out because their scored pictures are not the best one's."""
+    prompts: int | None = None
+    """Independent clusters, where prompts have several pictures; None where pictures stand for themselves."""
+    reason: str | None = None
+    """Why there is no gap at all."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +67,10 @@ class Decision:
 def decide(results: Sequence[CellResult], images: Images) -> Decision:
     """The cheapest cell whose CLIP score cannot be told apart from the best cell's.
 
-    Each cell is compared with the best one by the mean of per-picture differences (same prompt, same
-    seed) and its 95 % interval by Student's t. A cell stays in the running unless that lies above 0. Of
-    those, the cheapest is chosen; where costs lie within `TIE` of it, the one with the highest CLIP score.
+    Each cell that has the very same pictures (prompt and seed) is compared with the best one by the mean of
+    their differences. The intervals are simultaneous over all pairs of cells (max-T), so the best may be
+    picked from the same pictures. A cell stays in the running unless its interval lies above 0. Of those, the
+    cheapest is chosen; where costs lie within `TIE` of it, the one with the highest CLIP score.
 
     Args:
         results: cells of one run.
@@ -64,59 +78,64 @@ def decide(results: Sequence[CellResult], images: Images) -> Decision:
     """
     results = axes.separated(results)
     cost = axes.cost_of(results)
-    scored = [result for result in results if axes.value(result, CLIP) is not None]
+    scored = [result for result in results if axes.score_of(result, CLIP) is not None]
     if not scored:
         return Decision(None, None, None, cost, (), _why_unscored(results))
-    best = max(scored, key=clip_of)
-    gaps = {result.cell.key: gap_between(best, result, images) for result in scored if result is not best}
-    known = {key: gap for key, gap in gaps.items() if gap is not None}
-    level = [r for r in scored if r is best or (r.cell.key in known and not known[r.cell.key].told_apart)]
-    if gaps and not known:
-        reason = "no setting shares two scored pictures with the best one, so none can be compared with it"
-        return Decision(None, best, None, cost, (evidence.lead(best),), reason)
-    equals = _cheapest(level, cost)
-    if not equals:
+    column = axes.column(scored, CLIP)
+    place = column.best
+    best = scored[0 if place is None else place]
+    gaps = gaps_to(best, scored, images)
+    if gaps.reason is not None:
+        return Decision(None, best, None, cost, (evidence.lead(best),), gaps.reason)
+    level = [i for i, r in enumerate(scored) if r is best or _in_the_running(gaps.by_key.get(r.cell.key))]
+    equals = _cheapest(level, scored, cost)
+    chosen_place = column.best_of(equals)
+    if chosen_place is None:
         reason = "no cost was measured for the settings that are level with the best"
         return Decision(None, best, None, cost, (evidence.lead(best),), reason)
-    chosen = max(equals, key=clip_of)
-    gap = known.get(chosen.cell.key)
+    chosen = scored[chosen_place]
+    gap = gaps.by_key.get(chosen.cell.key)
     sentences = (
         evidence.lead(best),
         *evidence.comparison(chosen, best, gap, cost),
         evidence.field(len(level), len(scored), len(equals), TIE, cost),
         *evidence.beside(chosen, scored),
         *evidence.cautions(
-            len(results),
-            len(scored),
-            unpaired=len(gaps) - len(known),
-            costless=sum(cost.of(result) is None for result in scored),
-            fewest_pairs=min((each.n for each in known.values()), default=None),
+            gaps, len(results), len(scored), costless=sum(cost.of(result) is None for result in scored)
         ),
     )
     return Decision(chosen, best, gap, cost, sentences)
 
 
-def gap_between(best: CellResult, other: CellResult, images: Images) -> Gap | None:
-    """The paired difference; None where fewer than two pictures of one prompt and seed have both scores."""
-    theirs = {(row.index, row.seed, row.prompt): row.clip_score for row in images.get(other.cell.key, ())}
-    first: list[float] = []
-    second: list[float] = []
-    for row in images.get(best.cell.key, ()):
-        score = theirs.get((row.index, row.seed, row.prompt))
-        if row.clip_score is not None and score is not None:
-            first.append(row.clip_score)
-            second.append(score)
-    found = paired_difference(first, second) if len(first) > 1 else None
-    if found is None or found.low is None or found.high is None:
-        return None
-    return Gap(found.value, found.low, found.high, len(first))
+def gaps_to(best: CellResult, scored: Sequence[CellResult], images: Images) -> Gaps:
+    """How far each cell lies below the best one, with simultaneous intervals; a cell alone has no gap."""
+    if len(scored) < 2:
+        return Gaps()
+    shared = shared_rows(best, scored, images, CLIP)
+    if shared is None or len(shared.results) < 2:
+        why = "no setting has the same scored pictures as the best one, so none can be compared with it"
+        return Gaps(reason=why)
+    found, by_key = shared.differences(), {}
+    for place, result in enumerate(shared.results[1:], start=1):
+        between = found.difference(0, place)
+        if between.low is not None and between.high is not None:
+            by_key[result.cell.key] = Gap(between.value, between.low, between.high, shared.pictures)
+    if not by_key:
+        why = "settings cannot be compared over a single picture, nor over a single prompt: use more prompts"
+        return Gaps(reason=why)
+    prompts = None if shared.clusters is None else len(set(shared.clusters))
+    return Gaps(by_key, shared.pairs, len(shared.apart), prompts)
 
 
-def _cheapest(level: Sequence[CellResult], cost: Cost) -> list[CellResult]:
+def _in_the_running(gap: Gap | None) -> bool:
+    return gap is not None and not gap.told_apart
+
+
+def _cheapest(level: Sequence[int], scored: Sequence[CellResult], cost: Cost) -> list[int]:
     """Those whose cost lies within `TIE` of the lowest; a cell of unknown cost is not among them."""
-    spent = [(value, result) for result in level if (value := cost.of(result)) is not None]
+    spent = [(value, place) for place in level if (value := cost.of(scored[place])) is not None]
     limit = min((value for value, _ in spent), default=0.0) * (1 + TIE)
-    return [result for value, result in spent if value <= limit]
+    return [place for value, place in spent if value <= limit]
 
 
 def _why_unscored(results: Sequence[CellResult]) -> str:

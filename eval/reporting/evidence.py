@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from eval.identity import Score
 from eval.records import CellResult
 from eval.reporting import axes
 from eval.reporting.axes import CLIP, Cost
-from eval.reporting.ranking import best_by, clip_of
+from eval.reporting.ranking import best_by
 
 if TYPE_CHECKING:
-    from eval.reporting.decide import Gap
+    from eval.reporting.decide import Gap, Gaps
 
 FEW_IMAGES = 64
 """Below this many pictures a cell, a warning stands beside the decision."""
@@ -24,18 +25,20 @@ def lead(best: CellResult) -> str:
         raise ValueError(f"the best cell needs a CLIP score, got none for {best.cell.label}")
     known = score.low is not None and score.high is not None
     span = f"95 % interval {score.low:.2f} to {score.high:.2f}, " if known else ""
+    doubt = axes.doubt_beside(score.unreliable)
     pictures = "1 picture" if score.n == 1 else f"{score.n} pictures"
-    return f"{best.cell.label} has the highest CLIP score, {score.value:.2f} ({span}{pictures})."
+    return f"{best.cell.label} has the highest CLIP score, {score.value:.2f} ({span}{pictures}){doubt}."
 
 
 def comparison(chosen: CellResult, best: CellResult, gap: Gap | None, cost: Cost) -> list[str]:
     """How the chosen setting compares with the best one in CLIP score, and in cost."""
     if chosen is best or gap is None:
         return ["No setting that cannot be told apart from it costs less, so it is the choice."]
+    own = _shown(axes.score_of(chosen, CLIP), CLIP)
     sentences = [
-        f"{chosen.cell.label} has {clip_of(chosen):.2f}. Over the same {gap.n} prompts and seeds the best "
-        f"one is {signed(gap.mean)} points ahead, 95 % interval {signed(gap.low)} to {signed(gap.high)}. The "
-        "interval reaches 0 or below, so the two cannot be told apart."
+        f"{chosen.cell.label} has {own}. Over the same {gap.n} prompts and seeds the best one is "
+        f"{signed(gap.mean)} points ahead, 95 % interval {signed(gap.low)} to {signed(gap.high)}. The interval "
+        "reaches 0 or below, so the two cannot be told apart."
     ]
     ours, theirs = cost.of(chosen), cost.of(best)
     if ours and theirs:
@@ -71,38 +74,52 @@ def beside(chosen: CellResult, scored: Sequence[CellResult]) -> list[str]:
         top = best_by(scored, name) if name else None
         if name is None or top is None:
             continue
-        ours = axes.value(chosen, name)
-        own = "unknown" if ours is None else axes.text(name, ours)
-        other = f"the best is {top.value}, by {top.result.cell.label}"
+        own = _shown(axes.score_of(chosen, name), name)
+        other = f"the best is {top.value}{axes.doubt_beside(top.unreliable)}, by {top.result.cell.label}"
         rest = "the best of the sweep" if top.result is chosen else other
         sentences.append(f"Beside the choice, not part of it: {axes.score_title(name)} is {own}; {rest}.")
     return sentences
 
 
-def cautions(cells: int, scored: int, unpaired: int, costless: int, fewest_pairs: int | None) -> list[str]:
-    """What was left out, and whether there are enough pictures to tell settings apart.
+def cautions(gaps: Gaps, cells: int, scored: int, costless: int) -> list[str]:
+    """What was left out, whether there are enough pictures, and what the intervals hold for.
 
     Args:
-        unpaired: scored cells that share fewer than two scored pictures with the best one.
         costless: scored cells whose cost is not known.
-        fewest_pairs: pairs of pictures behind the weakest comparison; None where there was none.
     """
     sentences = []
     if scored < cells:
         sentences.append(f"Left out for want of a comparable CLIP score: {cells - scored} of {cells} cells.")
-    if unpaired:
+    if gaps.apart:
         sentences.append(
-            f"Left out for sharing too few pictures with the best one: {unpaired} of {scored} cells."
+            f"Left out for not sharing all scored pictures with the best one: {gaps.apart} of {scored} cells."
         )
     if costless:
         sentences.append(f"Left out of the choice for want of a known cost: {costless} of {scored} cells.")
-    if fewest_pairs is not None and fewest_pairs < FEW_IMAGES:
-        sentences.append(f"{fewest_pairs} pictures a cell hide many real differences: use more prompts.")
-    if fewest_pairs is not None:
-        sentences.append(
-            "Each interval is for its own pair; none is widened for the number of settings tried."
-        )
-    return sentences
+    pictures = min((gap.n for gap in gaps.by_key.values()), default=None)
+    if pictures is None:
+        return sentences
+    if pictures < FEW_IMAGES:
+        sentences.append(f"{pictures} pictures a cell hide many real differences: use more prompts.")
+    return [*sentences, _method(gaps)]
+
+
+def _method(gaps: Gaps) -> str:
+    """What the intervals of the comparisons hold for, and by which method."""
+    by = "" if gaps.prompts is None else f", clustered by the {gaps.prompts} prompts"
+    if gaps.pairs == 1:
+        return f"There is one comparison, of two settings, with its own 95 % interval (max-T{by})."
+    return (
+        f"The intervals hold together, at 95 %, for all {gaps.pairs} comparisons between "
+        f"{len(gaps.by_key) + 1} settings (max-T{by}), so the best one may be picked from the same pictures."
+    )
+
+
+def _shown(score: Score | None, name: str) -> str:
+    """The score's value as text with what there is to doubt about it."""
+    if score is None or score.value is None:
+        return "unknown"
+    return axes.text(name, score.value) + axes.doubt_beside(score.unreliable)
 
 
 def signed(number: float) -> str:

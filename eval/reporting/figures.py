@@ -1,13 +1,19 @@
-"""The figures, each a pure function of a run. What is missing leaves a gap and is never drawn as 0."""
+"""The figures, each a pure function of a run. What is missing leaves a gap and is never drawn as 0.
+
+Each takes what it draws as a `Column`, so a run in which two keys meet under one name raises Incomparable;
+`axes.separated` keeps them apart first.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from eval.identity import Column
 from eval.records import CellResult, Run
 from eval.reporting import axes, canvas
 from eval.reporting.axes import CLIP, Cost
@@ -18,41 +24,40 @@ MAX_FACETS = 6
 
 def quality_against_cost(run: Run, name: str) -> go.Figure:
     """One point a cell: the score against the run's cost, with the Pareto front as a staircase."""
-    results = axes.separated(run.results)
+    results, column = run.results, axes.column(run.results, name)
     cost = axes.cost_of(results)
-    costs = [cost.of(result) if axes.value(result, name) is not None else None for result in results]
-    values = [axes.value(result, name) for result in results]
-    rising = axes.higher_is_better(results, name)
+    costs = [
+        None if value is None else cost.of(result)
+        for result, value in zip(results, column.values, strict=True)
+    ]
     figure = canvas.blank()
-    front = pareto_front(costs, values, higher_is_better=rising)
+    front = pareto_front(costs, column)
     figure.add_trace(_front_trace([results[i] for i in front], cost, name))
     for place, sampler in enumerate(run.plan.grid.samplers):
-        mine = [r for r in results if r.cell.sampler == sampler and axes.value(r, name) is not None]
-        mine = [result for result in mine if cost.of(result) is not None]
+        mine = [i for i, r in enumerate(results) if r.cell.sampler == sampler and costs[i] is not None]
         figure.add_trace(
             go.Scatter(
-                x=[cost.of(r) for r in mine],
-                y=[axes.value(r, name) for r in mine],
+                x=[costs[i] for i in mine],
+                y=[column.values[i] for i in mine],
                 mode="markers",
                 name=canvas.plain(sampler),
-                marker={
-                    "color": canvas.colour(place),
-                    "symbol": canvas.marker(place),
-                    "size": 9,
-                    "opacity": 0.85,
-                },
-                hovertext=[hover(r, cost) for r in mine],
+                marker=_look(place, sampler)["marker"] | {"size": 9, "opacity": 0.85},
+                hovertext=[hover(results[i], cost) for i in mine],
                 hoverinfo="text",
             )
         )
     figure.update_xaxes(canvas.axis(cost.label, costs))
-    return figure.update_yaxes(_score_axis(name, rising, values))
+    return figure.update_yaxes(_score_axis(column))
 
 
 def clip_against_fid(run: Run) -> go.Figure:
-    """A facet per step count: a line per sampler along guidance, FID across, CLIP score up."""
-    results = axes.separated(run.results)
-    fid = axes.fid_name(results) or ""
+    """A facet per step count: a line per sampler along guidance, FID across, CLIP score up.
+
+    Raises:
+        ValueError: no cell has both scores.
+    """
+    results = run.results
+    fid, clip = axes.column(results, axes.fid_name(results) or "fid"), axes.column(results, CLIP)
     counts = facet_steps(run)
     titles = [f"{steps} steps" for steps in counts]
     figure = make_subplots(
@@ -60,53 +65,57 @@ def clip_against_fid(run: Run) -> go.Figure:
     )
     for column, steps in enumerate(counts, start=1):
         for place, sampler in enumerate(run.plan.grid.samplers):
-            line = [r for r in results if (r.cell.sampler, r.cell.steps) == (sampler, steps)]
-            line.sort(key=lambda result: result.cell.guidance)
+            line = [i for i, r in enumerate(results) if (r.cell.sampler, r.cell.steps) == (sampler, steps)]
+            line.sort(key=lambda i: results[i].cell.guidance)
             look = _look(place, sampler) | {"showlegend": column == 1, "legendgroup": sampler}
-            figure.add_trace(_guidance_trace(line, fid, look), row=1, col=column)
+            figure.add_trace(_guidance_trace(results, line, fid, clip, look), row=1, col=column)
     figure.update_layout(canvas.layout(460))
-    drawn = [
-        axes.value(r, fid) for r in results if r.cell.steps in counts and axes.value(r, CLIP) is not None
-    ]
-    figure.update_xaxes(canvas.axis(axes.score_title(fid), drawn) | {"matches": "x"})
+    drawn = [x for x, y in zip(fid.values, clip.values, strict=True) if y is not None]
+    across = canvas.axis(axes.score_title(fid.key.metric), drawn, axes.doubt(fid.unreliable))
+    figure.update_xaxes(across | {"matches": "x"})
     figure.update_yaxes(zeroline=False)
-    figure.update_yaxes(title_text=_directed(CLIP, True), col=1)
+    figure.update_yaxes(title_text=_directed(clip), col=1)
     return figure.update_layout(margin_t=72, legend_y=1.1)
 
 
 def facet_steps(run: Run) -> list[int]:
     """The step counts that `clip_against_fid` shows: all that have both scores, or a spread of them."""
-    results = axes.separated(run.results)
-    fid = axes.fid_name(results)
-    both = [r for r in results if axes.value(r, fid) is not None and axes.value(r, CLIP) is not None]
+    fid = axes.fid_name(run.results)
+    both = [r for r in run.results if axes.score_of(r, fid) and axes.score_of(r, CLIP)]
     return spread(sorted({result.cell.steps for result in both}), MAX_FACETS)
 
 
 def score_against_steps(run: Run, name: str) -> go.Figure:
-    """A line per sampler along steps; each point is the best of its guidance scales."""
-    results = axes.separated(run.results)
-    rising = axes.higher_is_better(results, name)
-    pick = max if rising else min
-    figure = canvas.blank()
+    """A line per sampler along steps; each point is the best of its guidance scales.
+
+    Raises:
+        ValueError: neither direction of the score is better.
+    """
+    results, column = run.results, axes.column(run.results, name)
+    figure, drawn = canvas.blank(), set[int]()
     for place, sampler in enumerate(run.plan.grid.samplers):
-        points = []
-        for steps in sorted({r.cell.steps for r in results if r.cell.sampler == sampler}):
-            row = [r for r in results if (r.cell.sampler, r.cell.steps) == (sampler, steps)]
-            scored = [(value, r) for r in row if (value := axes.value(r, name)) is not None]
-            points.append((steps, *(pick(scored, key=lambda pair: pair[0]) if scored else (None, None))))
+        counts = sorted({r.cell.steps for r in results if r.cell.sampler == sampler})
+        best = [
+            column.best_of(
+                i for i, r in enumerate(results) if (r.cell.sampler, r.cell.steps) == (sampler, steps)
+            )
+            for steps in counts
+        ]
+        drawn |= {i for i in best if i is not None}
         figure.add_trace(
             go.Scatter(
-                x=[steps for steps, _, _ in points],
-                y=[value for _, value, _ in points],
+                x=counts,
+                y=[None if i is None else column.values[i] for i in best],
                 mode="lines+markers",
                 connectgaps=False,
-                hovertext=[hover(r, axes.EVALUATIONS) if r else "" for _, _, r in points],
+                hovertext=["" if i is None else hover(results[i], axes.EVALUATIONS) for i in best],
                 hoverinfo="text",
                 **_look(place, sampler),
             )
         )
     figure.update_xaxes(canvas.axis("Steps", [float(r.cell.steps) for r in results]))
-    return figure.update_yaxes(_score_axis(name, rising, [axes.value(r, name) for r in results]))
+    shown = tuple(value if i in drawn else None for i, value in enumerate(column.values))
+    return figure.update_yaxes(_score_axis(replace(column, values=shown)))
 
 
 def hover(result: CellResult, cost: Cost) -> str:
@@ -125,7 +134,8 @@ def hover(result: CellResult, cost: Cost) -> str:
                 else (f" ({axes.text(score.name, score.low)} to {axes.text(score.name, score.high)})")
             )
             title = canvas.plain(axes.score_title(score.name))
-            lines.append(f"{title}: {axes.text(score.name, score.value)}{span}")
+            doubt = canvas.plain(axes.doubt_beside(score.unreliable))
+            lines.append(f"{title}: {axes.text(score.name, score.value)}{span}{doubt}")
     return "<br>".join(lines)
 
 
@@ -138,20 +148,21 @@ def spread(items: Sequence[int], most: int) -> list[int]:
     return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
 
 
-def _guidance_trace(line: Sequence[CellResult], fid: str, look: dict[str, Any]) -> go.Scatter:
+def _guidance_trace(
+    results: Sequence[CellResult], line: Sequence[int], fid: Column, clip: Column, look: dict[str, Any]
+) -> go.Scatter:
     """The line of one sampler at one step count; a cell without either score breaks it."""
-    both = [axes.value(r, fid) is not None and axes.value(r, CLIP) is not None for r in line]
-    known = [i for i, there in enumerate(both) if there]
+    known = [i for i in line if fid.values[i] is not None and clip.values[i] is not None]
     ends = {known[0], known[-1]} if known else set()
     return go.Scatter(
-        x=[axes.value(r, fid) if there else None for r, there in zip(line, both, strict=True)],
-        y=[axes.value(r, CLIP) if there else None for r, there in zip(line, both, strict=True)],
+        x=[fid.values[i] if i in known else None for i in line],
+        y=[clip.values[i] if i in known else None for i in line],
         mode="lines+markers+text",
-        text=[f"{r.cell.guidance:g}" if i in ends else "" for i, r in enumerate(line)],
+        text=[f"{results[i].cell.guidance:g}" if i in ends else "" for i in line],
         textposition="top center",
         textfont={"size": 10},
         connectgaps=False,
-        hovertext=[hover(r, axes.EVALUATIONS) for r in line],
+        hovertext=[hover(results[i], axes.EVALUATIONS) for i in line],
         hoverinfo="text",
         **look,
     )
@@ -188,12 +199,13 @@ def _look(place: int, sampler: str) -> dict[str, Any]:
     }
 
 
-def _score_axis(name: str, rising: bool, values: Sequence[float | None]) -> dict[str, Any]:
-    """The axis of a score; the judge's shares are read in per cent."""
-    if name.startswith("judge"):
-        return {"title": {"text": _directed(name, rising)}, "zeroline": False, "tickformat": ".0%"}
-    return canvas.axis(_directed(name, rising), values)
+def _score_axis(column: Column) -> dict[str, Any]:
+    """The axis of a score; shares are read in per cent."""
+    if axes.is_share(column.key.metric):
+        title = {"text": canvas.titled(_directed(column), axes.doubt(column.unreliable))}
+        return {"title": title, "zeroline": False, "tickformat": ".0%", "automargin": True}
+    return canvas.axis(_directed(column), column.values, axes.doubt(column.unreliable))
 
 
-def _directed(name: str, rising: bool) -> str:
-    return f"{axes.score_title(name)} ({'higher' if rising else 'lower'} is better)"
+def _directed(column: Column) -> str:
+    return f"{axes.score_title(column.key.metric)} ({axes.direction(column.higher_is_better)})"

@@ -71,10 +71,14 @@ def gallery(run: Run, folder: Path, chosen: CellResult | None = None) -> Gallery
         chosen: a cell that must be among those shown.
     """
     cells = shown_cells(run, chosen)
-    chosen_prompts = spread(range(len(run.plan.prompts.texts)), MAX_PROMPTS)
+    prompts = run.plan.prompts
+    chosen_prompts = spread(range(len(prompts.texts)), MAX_PROMPTS)
     by_index = [{row.index: row for row in run.images.get(cell.cell.key, ())} for cell in cells]
     rows = tuple(
-        PictureRow(run.plan.prompts.texts[i], tuple(_picture(rows.get(i), folder) for rows in by_index))
+        PictureRow(
+            prompts.texts[i],
+            tuple(_picture(rows.get(i * prompts.seeds_per_prompt), folder) for rows in by_index),
+        )
         for i in chosen_prompts
     )
     reduced = any(picture.uri and not picture.small for row in rows for picture in row.pictures)
@@ -86,14 +90,16 @@ def shown_cells(run: Run, chosen: CellResult | None) -> tuple[CellResult, ...]:
     results = axes.separated(run.results)
     drawn = [result for result in results if result.error is None and run.images.get(result.cell.key)]
     samplers = list(dict.fromkeys(result.cell.sampler for result in drawn))
-    leaders = sorted(samplers, key=lambda s: _rank(_best(drawn, s), results), reverse=True)
+    best = {sampler: _best(drawn, sampler) for sampler in samplers}
+    ranks = _ranks(drawn)
+    leaders = sorted(samplers, key=lambda sampler: ranks[drawn.index(best[sampler])], reverse=True)
     if chosen and chosen.cell.sampler in leaders:
         leaders.insert(0, leaders.pop(leaders.index(chosen.cell.sampler)))
     kept = [sampler for sampler in samplers if sampler in leaders[:MAX_SAMPLERS]]
     shown = []
     for sampler in kept:
         own = chosen if chosen and chosen.cell.sampler == sampler else None
-        guidance = (own or _best(drawn, sampler)).cell.guidance
+        guidance = (own or best[sampler]).cell.guidance
         line = [r for r in drawn if (r.cell.sampler, r.cell.guidance) == (sampler, guidance)]
         line.sort(key=lambda result: result.cell.steps)
         shown += _spread_with(line, own, MAX_CELLS // len(kept))
@@ -101,20 +107,18 @@ def shown_cells(run: Run, chosen: CellResult | None) -> tuple[CellResult, ...]:
 
 
 def _best(drawn: Sequence[CellResult], sampler: str) -> CellResult:
-    mine = [result for result in drawn if result.cell.sampler == sampler]
-    return max(mine, key=lambda result: _rank(result, drawn))
+    mine = [place for place, result in enumerate(drawn) if result.cell.sampler == sampler]
+    ranks = _ranks(drawn)
+    return drawn[max(mine, key=lambda place: ranks[place])]
 
 
-def _rank(result: CellResult, among: Sequence[CellResult]) -> tuple[float, float, float]:
-    """Higher is better: the judge first, then the CLIP score, then FID; unknown ranks last."""
-    fid = axes.value(result, axes.fid_name(among))
-    values = (
-        axes.value(result, axes.judge_name(among)),
-        axes.value(result, axes.CLIP),
-        None if fid is None else -fid,
-    )
-    first, second, third = (float("-inf") if value is None else value for value in values)
-    return first, second, third
+def _ranks(drawn: Sequence[CellResult]) -> list[tuple[float, ...]]:
+    """Of each cell; higher is better: the judge first, then the CLIP score, then FID; unknown ranks last."""
+    have = axes.known_names(drawn)
+    names = (axes.judge_name(drawn), axes.CLIP, axes.fid_name(drawn))
+    columns = [axes.column(drawn, name) for name in names if name in have and name is not None]
+    ranked = [column for column in columns if column.higher_is_better is not None]
+    return [tuple(column.merit(place) for column in ranked) for place in range(len(drawn))]
 
 
 def _spread_with(line: Sequence[CellResult], own: CellResult | None, most: int) -> list[CellResult]:

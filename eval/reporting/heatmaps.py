@@ -9,6 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from eval.identity import Column
 from eval.records import Run
 from eval.reporting import axes, canvas
 
@@ -17,8 +18,12 @@ ROW_PX = 230
 
 
 def heat_maps(run: Run, name: str) -> go.Figure:
-    """One plot a sampler, steps across and guidance up, on one colour scale; dark is better."""
-    results = axes.separated(run.results)
+    """One plot a sampler, steps across and guidance up, on one colour scale; dark is better.
+
+    Raises:
+        Incomparable: two keys meet under the name.
+    """
+    results, column = run.results, axes.column(run.results, name)
     samplers = [s for s in run.plan.grid.samplers if any(r.cell.sampler == s for r in results)]
     steps = sorted({result.cell.steps for result in results})
     guidances = sorted({result.cell.guidance for result in results})
@@ -28,18 +33,17 @@ def heat_maps(run: Run, name: str) -> go.Figure:
         rows, columns, subplot_titles=[canvas.plain(sampler) for sampler in samplers],
         horizontal_spacing=0.03, vertical_spacing=0.24 / rows, shared_yaxes=True,
     )  # fmt: skip
-    known = [value for result in results if (value := axes.value(result, name)) is not None]
     for place, sampler in enumerate(samplers):
-        mine = {(r.cell.steps, r.cell.guidance): r for r in results if r.cell.sampler == sampler}
-        table = [
-            [axes.value(mine[at], name) if (at := (n, g)) in mine else None for n in steps] for g in guidances
-        ]
-        trace = _map(table, steps, guidances, name, wide=canvas.is_wide(known))
+        mine = {
+            (r.cell.steps, r.cell.guidance): value
+            for r, value in zip(results, column.values, strict=True)
+            if r.cell.sampler == sampler
+        }
+        table = [[mine.get((n, g)) for n in steps] for g in guidances]
+        trace = _map(table, steps, guidances, name, wide=canvas.is_wide(column.known))
         figure.add_trace(trace, row=place // columns + 1, col=place % columns + 1)
     figure.update_layout(canvas.layout(130 + ROW_PX * rows))
-    figure.update_layout(
-        coloraxis=_colour_axis(known, name, axes.higher_is_better(results, name)), margin_r=90
-    )
+    figure.update_layout(coloraxis=_colour_axis(column), margin_r=90)
     # Categories, not numbers: 5, 10, 50 steps get fields of one width.
     figure.update_xaxes(type="category", showgrid=False, ticks="")
     figure.update_yaxes(type="category", showgrid=False, ticks="")
@@ -80,10 +84,17 @@ def _height(value: float, wide: bool) -> float:
     return math.log10(value) if wide else value
 
 
-def _colour_axis(known: Sequence[float], name: str, rising: bool) -> dict[str, Any]:
+def _colour_axis(column: Column) -> dict[str, Any]:
     """One scale for all plots; logarithmic, with its ticks in plain numbers, where values span decades."""
+    name, known = column.key.metric, column.known
     bar: dict[str, Any] = {"thickness": 12, "outlinewidth": 0, "len": 0.9}
-    if name.startswith("judge"):
+    if column.unreliable:
+        bar["title"] = {
+            "text": canvas.plain(axes.doubt(column.unreliable)),
+            "side": "right",
+            "font": {"size": 11},
+        }
+    if axes.is_share(name):
         bar["tickformat"] = ".0%"
     if canvas.is_wide(known):
         ticks = [
@@ -93,4 +104,4 @@ def _colour_axis(known: Sequence[float], name: str, rising: bool) -> dict[str, A
             "tickvals": [math.log10(tick) for tick in ticks],
             "ticktext": [axes.text(name, t) for t in ticks],
         }
-    return {"colorscale": canvas.SCALE, "reversescale": not rising, "colorbar": bar}
+    return {"colorscale": canvas.SCALE, "reversescale": column.higher_is_better is False, "colorbar": bar}

@@ -100,6 +100,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("Device", f"{', '.join(devices) or plan.model.device}, {plan.model.dtype}"),
         ("Size", ", ".join(f"{width} × {height}" for width, height in sizes)),
         ("Prompts", f"{len(plan.prompts.texts)}, {plan.prompts.name}"),
+        ("About the prompts", "; ".join(plan.prompts.notes)),
         ("Seeds", _seeds(plan)),
         ("Reference", _reference(plan)),
         ("Batch", f"{plan.hardware.batch}"),
@@ -108,17 +109,27 @@ def _facts(run: Run) -> list[tuple[str, str]]:
 
 
 def _seeds(plan: Plan) -> str:
-    last = plan.grid.seed + max(len(plan.prompts.texts) - 1, 0)
-    return f"{plan.grid.seed} to {last}, one a prompt"
+    each = plan.prompts.seeds_per_prompt
+    many = "" if each == 1 else f"; {each} pictures a prompt"
+    if plan.grid.shared_seed:
+        return f"{plan.grid.seed} for every picture, which so start from one first noise{many}"
+    last = plan.grid.seed + max(len(plan.prompts.rows) - 1, 0)
+    return f"{plan.grid.seed} to {last}, one a picture{many}"
 
 
 def _reference(plan: Plan) -> str:
     reference = plan.reference
-    if reference.kind == "none":
-        return "none, so no FID"
-    if reference.kind == "folder":
-        return f"pictures of {reference.path}"
-    return f"{reference.count} fresh renders of the {reference.kind} world"
+    count = "all" if reference.count == 0 else f"the first {reference.count}"
+    crop = "" if reference.crop == "none" else f", cropped: {reference.crop}"
+    texts = {
+        "none": "none, so no FID",
+        "shapes": f"{reference.count} fresh renders of the shapes world",
+        "moments": f"moments from {reference.path}",
+        "list": f"{count} pictures named in {reference.path}{crop}",
+        "coco": f"{count} pictures of {reference.images} that {reference.path} names{crop}",
+        "folder": f"{count} pictures of {reference.path}{crop}",
+    }
+    return texts.get(reference.kind, reference.kind)
 
 
 def _tally(run: Run) -> dict[str, int]:

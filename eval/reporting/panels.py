@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import plotly.graph_objects as go
 
@@ -11,6 +11,9 @@ from eval.reporting import axes
 from eval.reporting.axes import CLIP
 from eval.reporting.figures import clip_against_fid, facet_steps, quality_against_cost, score_against_steps
 from eval.reporting.heatmaps import COLUMNS, heat_maps
+from eval.scoring.catalogue import base_name
+
+LATENT_RMSE = "latent_rmse"
 
 
 @dataclass(frozen=True)
@@ -29,30 +32,34 @@ class Panel:
 
 def panels(run: Run) -> tuple[Panel, ...]:
     """Every figure that the run's scores allow, in reading order."""
-    results = axes.separated(run.results)
+    run = replace(run, results=axes.separated(run.results))
+    results = run.results
     have = [
-        name for name in axes.score_names(results) if any(axes.value(r, name) is not None for r in results)
+        name for name in axes.known_names(results) if axes.column(results, name).higher_is_better is not None
     ]
-    fid = axes.fid_name(results) if axes.fid_name(results) in have else None
-    judge = axes.judge_name(results) if axes.judge_name(results) in have else None
-    clip = CLIP if CLIP in have else None
+    fid, clip, judge, rmse = (
+        name if name in have else None
+        for name in (axes.fid_name(results), CLIP, axes.judge_name(results), LATENT_RMSE)
+    )
     found = [_cost_panel(run, name) for name in (fid, clip, judge) if name]
     if fid and clip:
         found.append(_trade_panel(run))
     found += [_steps_panel(run, fid)] if fid else []
+    found += [_convergence_panel(run)] if rmse else []
     found += [_heat_panel(run, name) for name in (clip, fid, judge) if name]
     return tuple(found)
 
 
 def _cost_panel(run: Run, name: str) -> Panel:
     cost, title = axes.cost_of(run.results), axes.score_title(name)
-    anchor = f"cost-{axes.in_sentence(name).split('[')[0].replace(' ', '-').lower()}"
     caption = (
         f"One point a setting. The staircase, the Pareto front, joins the settings that no other beats in "
         f"both {title} and {cost.noun}; bars on it are 95 % intervals, where they are known. Anything off it "
-        "costs more, scores worse, or both."
+        f"costs more, scores worse, or both.{_doubt(run, name)}"
     )
-    return Panel(anchor, f"{title} against {cost.noun}", caption, quality_against_cost(run, name))
+    return Panel(
+        f"cost-{_anchor(name)}", f"{title} against {cost.noun}", caption, quality_against_cost(run, name)
+    )
 
 
 def _trade_panel(run: Run) -> Panel:
@@ -60,6 +67,7 @@ def _trade_panel(run: Run) -> Panel:
     caption = (
         "One plot a step count; each line follows one sampler from the lowest guidance to the highest, whose "
         "values stand at its ends. Up follows the prompt more closely, left is nearer to the reference."
+        f"{_doubt(run, CLIP)}{_doubt(run, axes.fid_name(run.results) or CLIP)}"
     )
     return Panel(
         "clip-fid", "CLIP score against FID, along guidance", caption, clip_against_fid(run), len(steps)
@@ -70,20 +78,41 @@ def _steps_panel(run: Run, name: str) -> Panel:
     title = axes.score_title(name)
     caption = (
         "Each point is the best of its guidance scales. Steps are not evaluations: Heun calls the denoiser "
-        "twice a step."
+        f"twice a step.{_doubt(run, name)}"
     )
     return Panel(
         "steps", f"{title} along steps, at the best guidance", caption, score_against_steps(run, name)
     )
 
 
+def _convergence_panel(run: Run) -> Panel:
+    caption = (
+        "How far each sampler is from the picture that the same seed ends in after many steps, in latent space. "
+        "A line that falls quickly converges in few steps; no reference pictures take part, and nothing here "
+        f"says that the picture is good.{_doubt(run, LATENT_RMSE)}"
+    )
+    title = f"Convergence: {axes.score_title(LATENT_RMSE)} along steps"
+    return Panel("convergence", title, caption, score_against_steps(run, LATENT_RMSE))
+
+
 def _heat_panel(run: Run, name: str) -> Panel:
-    results = axes.separated(run.results)
-    better = "higher" if axes.higher_is_better(results, name) else "lower"
+    better = axes.direction(axes.column(run.results, name).higher_is_better).split()[0]
     caption = (
         f"Dark is better ({better} values). One colour scale for all samplers; an empty field has no value."
+        f"{_doubt(run, name)}"
     )
-    samplers = len({result.cell.sampler for result in results})
-    anchor = f"heat-{axes.in_sentence(name).split('[')[0].replace(' ', '-').lower()}"
+    samplers = len({result.cell.sampler for result in run.results})
     title = f"{axes.score_title(name)} over steps and guidance"
-    return Panel(anchor, title, caption, heat_maps(run, name), min(samplers, COLUMNS))
+    return Panel(f"heat-{_anchor(name)}", title, caption, heat_maps(run, name), min(samplers, COLUMNS))
+
+
+def _anchor(name: str) -> str:
+    return base_name(name).replace("_", "-")
+
+
+def _doubt(run: Run, name: str) -> str:
+    """The sentence below a figure whose values must not be relied on, with a space before it; else empty."""
+    column = axes.column(run.results, name)
+    if not column.unreliable:
+        return ""
+    return f" {axes.score_title(name)} here is {axes.doubt(column.unreliable)}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from eval.identity import Column
 from eval.records import CellResult
 from eval.reporting import axes
 from eval.reporting.axes import CLIP
@@ -17,21 +18,23 @@ class Winner:
     title: str
     result: CellResult
     value: str
+    unreliable: str | None = None
+    """Why the value must not be relied on."""
 
 
-def pareto_front(
-    costs: Sequence[float | None], qualities: Sequence[float | None], *, higher_is_better: bool
-) -> tuple[int, ...]:
-    """Indices of the points that no other point beats, cheapest first.
+def pareto_front(costs: Sequence[float | None], quality: Column) -> tuple[int, ...]:
+    """Indices of the cells that no other beats, cheapest first.
 
-    A point is beaten by one that is no worse in cost and in quality, and better in one of them. Points
+    A cell is beaten by one that is no worse in cost and in quality, and better in one of them. Cells
     without a cost or a quality are neither on the front nor do they beat another.
+
+    Raises:
+        ValueError: neither direction of the score is better.
     """
-    sign = -1 if higher_is_better else 1
     points = [
-        (cost, sign * quality, index)
-        for index, (cost, quality) in enumerate(zip(costs, qualities, strict=True))
-        if cost is not None and quality is not None
+        (cost, -quality.merit(index), index)
+        for index, (cost, value) in enumerate(zip(costs, quality.values, strict=True))
+        if cost is not None and value is not None
     ]
     front: list[tuple[float, float, int]] = []
     for point in sorted(points):
@@ -54,17 +57,13 @@ def winners(results: Sequence[CellResult]) -> tuple[Winner, ...]:
 
 
 def best_by(results: Sequence[CellResult], name: str) -> Winner | None:
-    """The cell that a score ranks first, in the score's own direction; None where no cell has it."""
-    have = [(value, result) for result in results if (value := axes.value(result, name)) is not None]
-    if not have:
+    """The cell that a score ranks first, in the score's own direction.
+
+    None where no cell has it, or neither direction is better. Raises Incomparable for two keys.
+    """
+    place = axes.column(results, name).best if name in axes.known_names(results) else None
+    score = None if place is None else axes.score_of(results[place], name)
+    if place is None or score is None or score.value is None:
         return None
-    pick = max if axes.higher_is_better(results, name) else min
-    value, result = pick(have, key=lambda pair: pair[0])
-    title = "Best by the judge" if name.startswith("judge") else f"Best {axes.in_sentence(name)}"
-    return Winner(title, result, axes.text(name, value))
-
-
-def clip_of(result: CellResult) -> float:
-    """The cell's CLIP score; minus infinity where it has none, so that it ranks last."""
-    value = axes.value(result, CLIP)
-    return float("-inf") if value is None else value
+    title = "Best by the judge" if name.startswith("judge") else f"Best {axes.score_title(name)}"
+    return Winner(title, results[place], axes.text(name, score.value), score.unreliable)

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 
 from eval.records import CellResult
 from eval.reporting import axes
+from eval.scoring.catalogue import base_name
+
+MAIN = (axes.CLIP, "judge_all", "latent_rmse")
+"""Scores whose columns are shown at once, beside the first FID; others unfold."""
 
 Getter = Callable[[CellResult], float | None]
 
@@ -19,6 +23,8 @@ class Column:
     title: str
     hint: str
     numeric: bool
+    main: bool = True
+    """False for columns that unfold on demand."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,8 @@ class Field:
     margin: str = ""
     """Half the width of the 95 % interval, as text."""
     best: bool = False
+    unreliable: str = ""
+    """Why the value must not be relied on; empty where it may be."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,11 @@ class Sheet:
     columns: tuple[Column, ...]
     rows: tuple[SheetRow, ...]
 
+    @property
+    def folded(self) -> int:
+        """Columns that unfold on demand."""
+        return sum(not column.main for column in self.columns)
+
 
 @dataclass(frozen=True)
 class _Measure:
@@ -64,7 +77,7 @@ def sheet(results: Sequence[CellResult]) -> Sheet:
         _number("Steps", "Steps asked for", [float(r.cell.steps) for r in results], exact=True),
         _number("Guidance", "Guidance scale; 1 is off", [r.cell.guidance for r in results], exact=True),
         _number("Evals", "Denoiser calls a picture", _take(results, axes.EVALUATIONS.of), exact=True),
-        *(_score(results, name) for name in axes.score_names(results)),
+        *(_score(results, name) for name in axes.known_names(results)),
         *_costs(results),
     ]
     kept = [m for m in measures if any(field.sort for field in m.fields)] if results else measures
@@ -91,21 +104,24 @@ def _costs(results: Sequence[CellResult]) -> list[_Measure]:
 
 
 def _score(results: Sequence[CellResult], name: str) -> _Measure:
-    rising = axes.higher_is_better(results, name)
-    values = [axes.value(result, name) for result in results]
-    top, decimals = _top(values, rising), _decimals(values)
+    column = axes.column(results, name)
+    decimals = _decimals(column.values)
+    top = None if column.best is None else column.values[column.best]
     fields = []
-    for result, value in zip(results, values, strict=True):
-        score = result.score(name)
-        if value is None or score is None:
+    for score in (axes.score_of(result, name) for result in results):
+        if score is None or score.value is None:
             fields.append(Field("", ""))
             continue
         half = None if score.low is None or score.high is None else (score.high - score.low) / 2
         margin = "" if half is None else "±" + axes.text(name, half).removesuffix(" %")
-        text = f"{value:.{decimals}f}" if name.startswith("fid[") else axes.text(name, value)
-        fields.append(Field(text, repr(value), margin, value == top))
-    hint = "higher is better" if rising else "lower is better"
-    return _Measure(Column(axes.score_title(name), hint, numeric=True), tuple(fields))
+        text = f"{score.value:.{decimals}f}" if base_name(name) == "fid" else axes.text(name, score.value)
+        fields.append(
+            Field(text, repr(score.value), margin, score.value == top, axes.doubt(score.unreliable))
+        )
+    first = (axes.fid_name(results), axes.judge_name(results))
+    main = base_name(name) in MAIN or name.partition(" #")[0] in first
+    hint = "; ".join(filter(None, (axes.direction(column.higher_is_better), axes.doubt(column.unreliable))))
+    return _Measure(Column(axes.score_title(name), hint, numeric=True, main=main), tuple(fields))
 
 
 def _text(title: str, hint: str, values: Sequence[str]) -> _Measure:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
-from eval.records import CellResult, ImageRow, Score
+from eval.identity import Score
+from eval.records import CellResult, ImageRow, Memory, Timing
 from eval.reporting.axes import score_names, separated
+from eval.reporting.comparisons import Comparison
 from eval.running.atomic import write_atomic
 
 # Seeds stay Python integers: they may exceed 64 bits signed.
@@ -22,9 +25,14 @@ _COST_COLUMNS = {
     "text_s": "Float64", "denoise_s": "Float64", "decode_s": "Float64", "generate_s": "Float64",
     "error": "str", "reasons": "str", "identity": "str",
 }  # fmt: skip
+_SCORE_COLUMNS = {"": "Float64", "_low": "Float64", "_high": "Float64", "_unreliable": "str"}
 _IMAGE_COLUMNS = {
     "cell_key": "str", "index": "Int64", "seed": "object", "prompt": "str", "path": "str",
     "clip_score": "Float64",
+}  # fmt: skip
+_COMPARISON_COLUMNS = {
+    "metric": "str", "cell": "str", "best": "str", "difference": "Float64", "low": "Float64", "high": "Float64",
+    "method": "str", "n": "Int64", "unreliable": "str", "reason": "str", "cell_key": "str", "best_key": "str",
 }  # fmt: skip
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -32,34 +40,58 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 def cells_frame(results: Sequence[CellResult]) -> pd.DataFrame:
     """One row a cell, failed ones too; whatever is not known is missing (NA), never 0.
 
-    Scores are columns by name with `<name>_low` and `<name>_high`, the ends of the 95 % interval.
-    Seconds end in `_s`, bytes in `_bytes`. A name that bears a second identity is a column of its own.
+    Scores are columns by name with `<name>_low` and `<name>_high`, the ends of the 95 % interval, and
+    `<name>_unreliable`, why the value must not be relied on. Seconds end in `_s`, bytes in `_bytes`. A name
+    that bears a second key is a column of its own.
     """
     results = separated(results)
     names = score_names(results)
-    scores = {f"{name}{end}": "Float64" for name in names for end in ("", "_low", "_high")}
-    columns = _CELL_COLUMNS | scores | _COST_COLUMNS
+    columns = _CELL_COLUMNS | _score_columns(names) | _COST_COLUMNS
     return pd.DataFrame([_cell_row(result, names) for result in results], columns=list(columns)).astype(
         columns
     )
 
 
+def scores_frame(scores: Sequence[Score]) -> pd.DataFrame:
+    """One row: the scores of pictures that are no cell's, in the same columns as `cells_frame` has for them."""
+    row: dict[str, object] = {"images": max((score.n for score in scores), default=None)}
+    for score in scores:
+        row |= _score_fields(score)
+    row |= {"reasons": _reasons(scores), "identity": _identity(scores)}
+    names = dict.fromkeys(score.name for score in scores)
+    columns = {"images": "Int64"} | _score_columns(names) | {"reasons": "str", "identity": "str"}
+    return pd.DataFrame([row], columns=list(columns)).astype(columns)
+
+
 def images_frame(rows: Iterable[ImageRow]) -> pd.DataFrame:
-    """One row a picture: whose it is, what was asked, its CLIP score and one `judge_<attribute>` each."""
+    """One row a picture: whose it is, what was asked, its values by metric, one `judge_<attribute>` each."""
     rows = tuple(rows)
+    valued = {name: "Float64" for row in rows for name in row.values}
     judged = {f"judge_{name}": "boolean" for row in rows for name in row.judge or {}}
-    columns = _IMAGE_COLUMNS | judged
+    columns = _IMAGE_COLUMNS | valued | judged
     return pd.DataFrame([_image_row(row) for row in rows], columns=list(columns)).astype(columns)
 
 
 def write_cells_csv(results: Sequence[CellResult], path: Path) -> None:
     """Write `cells_frame` to `path`, whole or not at all. Raises RunFolderError where the disk refuses."""
-    write_atomic(path, _csv(cells_frame(results)))
+    write_atomic(path, to_csv(cells_frame(results)))
+
+
+def comparisons_frame(comparisons: Sequence[Comparison]) -> pd.DataFrame:
+    """One row a score and a cell: its difference from the best cell, with the interval or why there is none."""
+    return pd.DataFrame([asdict(each) for each in comparisons], columns=list(_COMPARISON_COLUMNS)).astype(
+        _COMPARISON_COLUMNS
+    )
+
+
+def write_comparisons_csv(comparisons: Sequence[Comparison], path: Path) -> None:
+    """Write `comparisons_frame`, whole or not at all. Raises RunFolderError where the disk refuses."""
+    write_atomic(path, to_csv(comparisons_frame(comparisons)))
 
 
 def write_images_csv(rows: Iterable[ImageRow], path: Path) -> None:
     """Write `images_frame` to `path`, whole or not at all. Raises RunFolderError where the disk refuses."""
-    write_atomic(path, _csv(images_frame(rows)))
+    write_atomic(path, to_csv(images_frame(rows)))
 
 
 def _cell_row(result: CellResult, names: Iterable[str]) -> dict[str, object]:
@@ -69,11 +101,11 @@ def _cell_row(result: CellResult, names: Iterable[str]) -> dict[str, object]:
         "model_evals": result.model_evals, "images": cell.count, "seed": cell.seed,
         "width": cell.width, "height": cell.height, "device": result.device, "dtype": cell.dtype,
         "generate_s": result.generate_s, "error": result.error,
-        "reasons": _reasons(result), "identity": _identity(result.scores),
+        "reasons": _reasons(result.scores, result.timing, result.memory), "identity": _identity(result.scores),
     }  # fmt: skip
     for score in (result.score(name) for name in names):
         if score is not None:
-            row |= {score.name: score.value, f"{score.name}_low": score.low, f"{score.name}_high": score.high}
+            row |= _score_fields(score)
     for part in (result.timing, result.memory):
         row |= {name: getattr(part, name) for name in _COST_COLUMNS if hasattr(part, name)}
     return row
@@ -81,22 +113,33 @@ def _cell_row(result: CellResult, names: Iterable[str]) -> dict[str, object]:
 
 def _image_row(row: ImageRow) -> dict[str, object]:
     judged = {f"judge_{name}": right for name, right in (row.judge or {}).items()}
-    return {name: getattr(row, name) for name in _IMAGE_COLUMNS} | judged
+    return {name: getattr(row, name) for name in _IMAGE_COLUMNS} | row.values | judged
 
 
-def _reasons(result: CellResult) -> str | None:
+def _score_columns(names: Iterable[str]) -> dict[str, str]:
+    return {f"{name}{end}": kind for name in names for end, kind in _SCORE_COLUMNS.items()}
+
+
+def _score_fields(score: Score) -> dict[str, object]:
+    parts = (score.value, score.low, score.high, score.unreliable)
+    return {f"{score.name}{end}": part for end, part in zip(_SCORE_COLUMNS, parts, strict=True)}
+
+
+def _reasons(
+    scores: Iterable[Score], timing: Timing | None = None, memory: Memory | None = None
+) -> str | None:
     """Why something is missing from the row, as `what: why; what: why`."""
-    found = {score.name: score.reason for score in result.scores}
-    found["timing"] = result.timing.reason if result.timing else None
-    found["memory"] = result.memory.reason if result.memory else None
+    found = {score.name: score.reason for score in scores}
+    found["timing"] = timing.reason if timing else None
+    found["memory"] = memory.reason if memory else None
     return "; ".join(f"{what}: {why}" for what, why in found.items() if why) or None
 
 
 def _identity(scores: Iterable[Score]) -> str | None:
-    return " | ".join(f"{score.name}: {score.identity}" for score in scores) or None
+    return " | ".join(f"{score.name}: {score.key.text}" for score in scores) or None
 
 
-def _csv(frame: pd.DataFrame) -> bytes:
+def to_csv(frame: pd.DataFrame) -> bytes:
     """UTF-8 CSV: missing is an empty field, numbers keep every digit, text cannot become a formula."""
     guarded = frame.rename(columns=_guard)
     for name in guarded.columns[guarded.dtypes == "str"]:

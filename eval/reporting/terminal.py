@@ -17,7 +17,10 @@ def winners_text(run: Run) -> str:
     results = axes.separated(run.results)
     if not any(result.error is None for result in results):
         return "no cell has a result"
-    rows: list[Row] = [(winner.title, winner.result.cell.label, winner.value) for winner in winners(results)]
+    rows: list[Row] = [
+        (winner.title, winner.result.cell.label, winner.value + axes.doubt_beside(winner.unreliable))
+        for winner in winners(results)
+    ]
     parts = [_table(("winner", "setting", "value"), rows)]
     quality = axes.judge_name(results) or axes.CLIP
     if front := _front(results, quality):
@@ -31,14 +34,16 @@ def winners_text(run: Run) -> str:
 def _front(results: Sequence[CellResult], quality: str) -> list[Row]:
     cost = axes.cost_of(results)
     done = [result for result in results if result.error is None]
-    costs, values = [cost.of(result) for result in done], [axes.value(result, quality) for result in done]
-    if all(value is None for value in values):
+    column = axes.column(done, quality) if quality in axes.known_names(done) else None
+    if column is None or column.higher_is_better is None:
         return []
+    costs = [cost.of(result) for result in done]
     rows: list[Row] = []
-    for index in pareto_front(costs, values, higher_is_better=axes.higher_is_better(done, quality)):
-        spent, value = costs[index], values[index]
-        if spent is not None and value is not None:
-            rows.append((done[index].cell.label, cost.text(spent), axes.text(quality, value)))
+    for index in pareto_front(costs, column):
+        spent, score = costs[index], axes.score_of(done[index], quality)
+        if spent is not None and score is not None and score.value is not None:
+            value = axes.text(quality, score.value) + axes.doubt_beside(score.unreliable)
+            rows.append((done[index].cell.label, cost.text(spent), value))
     return rows
 
 

@@ -1,0 +1,127 @@
+"""FID of several cells less that of the best one, over the same prompts and seeds. Pure.
+
+The critical value comes from max-T over the cells' jackknife influences, one a picture or a prompt, so the
+intervals hold for all pairs of cells at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from eval.records import CellResult
+from eval.reporting.shared_rows import SEED, Array, Images, clusters_of
+from eval.scoring.frechet_interval import FidSample, difference_of, fid_sample, fid_target
+from eval.scoring.moments import Moments
+from eval.scoring.multiple import max_t
+from eval.scoring.uncertainty import LEVEL, Interval
+from sdkit._errors import SdkitError
+
+
+@dataclass(frozen=True)
+class FidRows:
+    """The differences that are known, by cell key, and why others are not."""
+
+    differences: dict[str, Interval] = field(default_factory=dict)
+    """Cell − best, at N = infinity."""
+    reasons: dict[str, str] = field(default_factory=dict)
+    """Why there is no difference, or no interval of it."""
+    method: str | None = None
+    n: int | None = None
+
+
+def fid_rows(
+    name: str,
+    best: CellResult,
+    scored: Sequence[CellResult],
+    images: Images,
+    features: Callable[[str], Mapping[str, Array]],
+    reference: Callable[[str], Moments | None],
+) -> FidRows:
+    """Each scored cell's FID less the best one's.
+
+    Args:
+        name: the score's name, with the extractor in brackets.
+        features: cell key -> extractor -> (N, D); read once a cell.
+    """
+    extractor = name.partition("[")[2].partition("]")[0]
+    keys = [best.cell.key, *(each.cell.key for each in scored if each.cell.key != best.cell.key)]
+    try:
+        moments = reference(extractor)
+    except SdkitError as error:
+        return FidRows(reasons=dict.fromkeys(keys, str(error)))
+    if moments is None:
+        return FidRows(
+            reasons=dict.fromkeys(keys, f"the run keeps no moments of the reference for {extractor}")
+        )
+    samples, reasons = _samples(keys, extractor, moments, images, features)
+    if best.cell.key not in samples:
+        why = f"the best cell has none to compare with: {reasons[best.cell.key]}"
+        return FidRows(reasons=dict.fromkeys(keys, why) | reasons)
+    found, short = _differences(samples, best.cell.key, moments.width)
+    ours = samples[best.cell.key].by
+    by = "pictures" if ours.count == ours.rows else f"{ours.count} prompts"
+    pairs = len(samples) * (len(samples) - 1) // 2
+    method = f"paired jackknife over {by} at N = infinity; max-T over {pairs} pairs of {len(samples)} cells"
+    return FidRows(found, reasons | short, method, ours.rows)
+
+
+def _samples(
+    keys: Sequence[str],
+    extractor: str,
+    moments: Moments,
+    images: Images,
+    features: Callable[[str], Mapping[str, Array]],
+) -> tuple[dict[str, FidSample], dict[str, str]]:
+    """What is needed of each cell, and why it is not there; the first key is the best cell's."""
+    target = fid_target(moments)
+    places = [(row.index, row.seed, row.prompt) for row in images.get(keys[0], ())]
+    clusters = clusters_of([prompt for _, _, prompt in places])
+    samples: dict[str, FidSample] = {}
+    reasons: dict[str, str] = {}
+    for key in keys:
+        try:
+            found = features(key).get(extractor)
+        except SdkitError as error:
+            reasons[key] = str(error)
+            continue
+        if found is None:
+            reasons[key] = f"the cell keeps no features of {extractor}"
+        elif [(row.index, row.seed, row.prompt) for row in images.get(key, ())] != places:
+            reasons[key] = "its pictures are not the best cell's"
+        elif len(found) != len(places) or found.ndim != 2 or found.shape[1] != moments.width:
+            reasons[key] = f"its features must be ({len(places)}, {moments.width}), got {found.shape}"
+        elif len(found) < 2 or not np.isfinite(found).all():
+            reasons[key] = "its features are too few, or not finite"
+        else:
+            samples[key] = fid_sample(found, target, seed=SEED, clusters=clusters)
+    return samples, reasons
+
+
+def _differences(
+    samples: Mapping[str, FidSample], best: str, width: int
+) -> tuple[dict[str, Interval], dict[str, str]]:
+    """Each cell less the best one, with simultaneous intervals; and why there are none of those."""
+    level = _simultaneous([each.scores for each in samples.values()])
+    found = {
+        key: difference_of(each, samples[best], level=level) for key, each in samples.items() if key != best
+    }
+    rows = samples[best].by.rows
+    few = f"no interval: full rank needs {width + 1} pictures, got {rows}"
+    why = few if rows <= width else "no interval from a single prompt"
+    return found, {key: why for key, between in found.items() if between.low is None}
+
+
+def _simultaneous(influences: Sequence[Array]) -> float:
+    """The level of a single pair's interval at which the intervals of all pairs hold together at `LEVEL`."""
+    count = min(len(each) for each in influences)
+    if len(influences) < 3 or count < 2:
+        return LEVEL
+    critical = max_t(np.stack(influences), seed=SEED).critical
+    if critical is None:
+        return LEVEL
+    from scipy.special import stdtr
+
+    return float(2 * stdtr(count - 1, critical) - 1)
