@@ -1,4 +1,4 @@
-"""The configuration's schema, and its one conversion to a frozen Plan; below this room no DictConfig lives.
+"""The one conversion of a composed configuration to a frozen Plan; below this room no DictConfig lives.
 
 Everything that can be known to be wrong without loading a weight is said here.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from eval.records import (
+    ConvergedPlan,
     GridPlan,
     HardwarePlan,
     MetricsPlan,
@@ -21,91 +22,67 @@ from eval.records import (
     Plan,
     PromptSet,
     ReferencePlan,
+    Window,
     digest,
+)
+from eval.schema import (
+    ConvergedConfig,
+    GridConfig,
+    HardwareConfig,
+    MetricsConfig,
+    ModelConfig,
+    PromptsConfig,
+    ReferenceConfig,
+    ScoreConfig,
+    SweepConfig,
+    WindowConfig,
 )
 from sdkit._checks import MAX_BATCH, MAX_SEED, check_guidance, check_prompts, check_range, check_side
 from sdkit._errors import InvalidRequest
 from sdkit._sampler_names import find_sampler
 
+if TYPE_CHECKING:
+    from eval.scoring.prompts import PromptSource
+
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
 DTYPES = ("float32", "float16", "bfloat16")
 PROMPT_KINDS = ("shapes", "file")
+CONVERGED_SCORES = {"latent_rmse", "ssim"}
 T = TypeVar("T")
 
 
-@dataclass
-class ModelConfig:
-    name: str = MISSING
-    source: str | None = None
-    width: int | None = None
-    height: int | None = None
-    negative_prompt: str = ""
+@dataclass(frozen=True)
+class ScorePlan:
+    """Everything that one scoring of pictures does."""
+
+    images: str
+    source: PromptSource
+    reference: ReferencePlan
+    metrics: MetricsPlan
+    device: str
+    folder: str
 
 
-@dataclass
-class PromptsConfig:
-    name: str = MISSING
-    kind: str = MISSING
-    count: int | None = None
-    path: str | None = None
-    column: str | None = None
-    split: str = "held_out"
-
-
-@dataclass
-class ReferenceConfig:
-    kind: str = MISSING
-    count: int = 0
-    path: str | None = None
-
-
-@dataclass
-class MetricsConfig:
-    clip: str = MISSING
-    fid: str = MISSING
-    inception_weights: str | None = None
-    batch: int = 64
-
-
-@dataclass
-class GridConfig:
-    sampler: list[str] = MISSING
-    steps: list[int] = MISSING
-    guidance: list[float] = MISSING
-    seed: int = 0
-
-
-@dataclass
-class HardwareConfig:
-    device: str = MISSING
-    dtype: str = MISSING
-    batch: int = MISSING
-    timing_batch: int | None = None
-    latency_repeats: int = MISSING
-    throughput_repeats: int = MISSING
-    threads: int | None = None
-
-
-@dataclass
-class SweepConfig:
-    """What `conf/sweep.yaml` composes. Mutable, because OmegaConf fills it; never passed on."""
-
-    model: ModelConfig = field(default_factory=ModelConfig)
-    prompts: PromptsConfig = field(default_factory=PromptsConfig)
-    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
-    metrics: MetricsConfig = field(default_factory=MetricsConfig)
-    grid: GridConfig = field(default_factory=GridConfig)
-    hardware: HardwareConfig = field(default_factory=HardwareConfig)
-    out: str | None = None
-    """The run's folder; None makes a name from the plan."""
-
-
-def register() -> None:
-    """Make the schema known to Hydra, under the name that `conf/sweep.yaml` begins with."""
-    from hydra.core.config_store import ConfigStore
-
-    ConfigStore.instance().store(name="sweep_schema", node=SweepConfig)
+def to_score_plan(composed: DictConfig) -> ScorePlan:
+    """The plan of `python eval/score.py`. Raises InvalidRequest as `to_plan`."""
+    config: Any = OmegaConf.to_object(composed)
+    if not isinstance(config, ScoreConfig):
+        raise InvalidRequest(
+            f"the configuration must be made by conf/score.yaml, got {type(config).__name__}"
+        )
+    if not config.images:
+        raise InvalidRequest("images must be a folder of pictures, got nothing; give images=DIR")
+    if config.prompts.kind != "file":
+        raise InvalidRequest(
+            f"prompts must be a file for score.py, got the kind {config.prompts.kind!r}; prompts=FILE"
+        )
+    source, reference = to_source(config.prompts), to_reference(config.reference)
+    metrics = replace(to_metrics(config.metrics), converged=None)
+    asked = digest([config.images, asdict(source), asdict(reference), asdict(metrics)])[:8]
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(config.images).name).strip("-.") or "pictures"
+    folder = config.out or str(ROOT / "reports" / f"scores-{name}-{asked}")
+    return ScorePlan(config.images, source, reference, metrics, config.device, str(Path(folder).expanduser()))
 
 
 def to_plan(composed: DictConfig) -> Plan:
@@ -122,14 +99,15 @@ def to_plan(composed: DictConfig) -> Plan:
     grid = _grid(config.grid)
     plan = Plan(
         model=_model(config.model, config.hardware),
-        prompts=_prompts(config.prompts),
-        reference=_reference(config.reference),
-        metrics=_metrics(config.metrics),
+        prompts=to_prompts(config.prompts),
+        reference=to_reference(config.reference),
+        metrics=to_metrics(config.metrics),
         grid=grid,
         hardware=_hardware(config.hardware),
         folder="",
+        windows=tuple(_window(each) for each in config.windows),
     )
-    check_range("grid.seed", grid.seed, 0, MAX_SEED - 2 * len(plan.prompts.texts))
+    check_range("grid.seed", grid.seed, 0, MAX_SEED - 2 * len(plan.prompts.rows))
     folder = config.out or str(ROOT / "reports" / _folder_name(plan))
     return replace(plan, folder=str(Path(folder).expanduser()))
 
@@ -157,41 +135,99 @@ def _model(model: ModelConfig, hardware: HardwareConfig) -> ModelPlan:
     )
 
 
-def _prompts(prompts: PromptsConfig) -> PromptSet:
-    from eval.scoring.prompts import file_prompts, shapes_prompts
+def to_prompts(prompts: PromptsConfig) -> PromptSet:
+    """The prompts that the configuration asks for. Raises InvalidRequest as `to_plan`."""
+    from eval.scoring.prompts import load_prompts, shapes_prompts
 
     _one_of("prompts.kind", prompts.kind, PROMPT_KINDS)
+    check_range("prompts.seeds_per_prompt", prompts.seeds_per_prompt, 1, MAX_BATCH)
     if prompts.kind == "shapes":
         if prompts.count is None:
             raise InvalidRequest("prompts.count must be a number for prompts=shapes, got nothing")
-        found = shapes_prompts(prompts.name, prompts.count, split=prompts.split)
-    elif prompts.path is None:
-        raise InvalidRequest(f"prompts.path must be a file for prompts={prompts.name}, got nothing")
+        found = shapes_prompts(
+            prompts.name,
+            prompts.count,
+            split=prompts.split,
+            objects=prompts.objects,
+            seeds_per_prompt=prompts.seeds_per_prompt,
+        )
     else:
-        found = file_prompts(prompts.name, prompts.path, column=prompts.column, count=prompts.count)
+        found = load_prompts(to_source(prompts))
     check_prompts(found.texts)
     return found
 
 
-def _reference(reference: ReferenceConfig) -> ReferencePlan:
-    from eval.scoring.references import KINDS, reference_files
+def to_source(prompts: PromptsConfig) -> PromptSource:
+    """The prompts file that the configuration names, with its filters. Raises InvalidRequest without a path."""
+    from eval.scoring.prompts import PromptSource
+
+    if prompts.path is None:
+        raise InvalidRequest(f"prompts.path must be a file for prompts={prompts.name}, got nothing")
+    return PromptSource(
+        name=prompts.name,
+        path=prompts.path,
+        column=prompts.column,
+        count=prompts.count,
+        subset_seed=prompts.subset_seed,
+        where=dict(prompts.where),
+        min_words=prompts.min_words,
+        max_words=prompts.max_words,
+        contains=prompts.contains,
+        duplicates=prompts.duplicates,
+        seeds_per_prompt=prompts.seeds_per_prompt,
+        captions=prompts.captions,
+    )
+
+
+def to_reference(reference: ReferenceConfig) -> ReferencePlan:
+    """Where the reference comes from, checked as far as no picture must be read. Raises as `to_plan`."""
+    from eval.scoring.references import KINDS, check_reference
 
     _one_of("reference.kind", reference.kind, KINDS)
-    plan = ReferencePlan(reference.kind, reference.count, reference.path)
-    if plan.kind == "shapes":
-        check_range("reference.count", plan.count, 2, 50_000)
-    if plan.kind == "folder":
-        check_range("reference.count", plan.count, 0, 10_000_000)
-        reference_files(plan)
+    plan = ReferencePlan(
+        reference.kind,
+        reference.count,
+        reference.path,
+        reference.images,
+        reference.crop,
+        reference.cache,
+    )
+    check_reference(plan)
     return plan
 
 
-def _metrics(metrics: MetricsConfig) -> MetricsPlan:
-    from eval.scoring.scorer import EXTRACTORS
+def to_metrics(metrics: MetricsConfig) -> MetricsPlan:
+    """Which scores are computed, and by what. Raises as `to_plan`."""
+    from eval.scoring.catalogue import metric
+    from eval.scoring.extractors import EXTRACTORS
 
-    _one_of("metrics.fid", metrics.fid, EXTRACTORS)
-    batch = check_range("metrics.batch", metrics.batch, 1, MAX_BATCH)
-    return MetricsPlan(metrics.clip, metrics.fid, metrics.inception_weights, batch)
+    for name in _filled("metrics.extractors", metrics.extractors):
+        _one_of("metrics.extractors", name, EXTRACTORS)
+    for name in metrics.weights:
+        _one_of("metrics.weights", name, EXTRACTORS)
+    batch = None if metrics.batch is None else check_range("metrics.batch", metrics.batch, 1, MAX_BATCH)
+    scores = tuple(dict.fromkeys(metric(name).name for name in _filled("metrics.scores", metrics.scores)))
+    converged = _converged(metrics.converged) if set(scores) & CONVERGED_SCORES else None
+    extractors = tuple(dict.fromkeys(metrics.extractors))
+    return MetricsPlan(metrics.clip, extractors, scores, dict(metrics.weights), batch, converged)
+
+
+def _converged(converged: ConvergedConfig) -> ConvergedPlan:
+    sampler = find_sampler(converged.sampler)
+    if sampler.stochastic:
+        raise InvalidRequest(
+            f"metrics.converged.sampler must be deterministic, got {converged.sampler!r}; for example dpmpp_2m_karras"
+        )
+    check_range("metrics.converged.count", converged.count, 0, MAX_BATCH)
+    return ConvergedPlan(sampler.name, sampler.check_steps(converged.steps), converged.count)
+
+
+def _window(window: WindowConfig) -> Window:
+    if not window.low < window.high:
+        raise InvalidRequest(
+            f"windows of {window.score} must have low < high, got {window.low}, {window.high}"
+        )
+    return Window(window.score, window.low, window.high, window.source)
 
 
 def _grid(grid: GridConfig) -> GridPlan:
@@ -206,6 +242,7 @@ def _grid(grid: GridConfig) -> GridPlan:
         steps=tuple(steps),
         guidances=tuple(dict.fromkeys(guidances)),
         seed=grid.seed,
+        shared_seed=grid.shared_seed,
     )
 
 

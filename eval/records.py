@@ -9,7 +9,9 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 
-SCHEMA_VERSION = 1
+from eval.identity import Score
+
+SCHEMA_VERSION = 2
 """Raised when a stored cell can no longer be read as it was written; stored with every cell."""
 
 
@@ -33,38 +35,73 @@ class ModelPlan:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """The prompts of a sweep, in order; prompt i is drawn with seed `GridPlan.seed + i`."""
+    """The prompts of a sweep, in order, each drawn `seeds_per_prompt` times.
+
+    Picture i belongs to `rows[i]`; its seed is `GridPlan.seed + i`, or `GridPlan.seed` where all share one.
+    """
 
     name: str
     texts: tuple[str, ...]
+    """As they were loaded; the same text may stand there twice."""
+    seeds_per_prompt: int = 1
+    notes: tuple[str, ...] = ()
+    """What was odd about the source, each a sentence with its count: duplicates, empty lines."""
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """One prompt a picture: all pictures of a prompt stand together."""
+        return tuple(text for text in self.texts for _ in range(self.seeds_per_prompt))
 
     @property
     def digest(self) -> str:
-        return digest(self.texts)
+        """The manifest's hash: over the texts, their order and the seeds a prompt; not over the name."""
+        return digest([self.texts, self.seeds_per_prompt])
 
 
 @dataclass(frozen=True)
 class ReferencePlan:
-    """Where the reference pictures of FID come from."""
+    """Where the reference pictures of FID and its relatives come from."""
 
     kind: str
-    """"shapes" (fresh renders of the world), "folder" (pictures below `path`) or "none"."""
+    """"shapes" (fresh renders of the world), "folder" (pictures below `path`), "list" (a text file of paths),
+    "coco" (the images that an annotations file names), "moments" (an .npz) or "none"."""
     count: int
-    """How many renders; for a folder, 0 takes all of it."""
+    """How many pictures, the first ones; 0 takes all. For "shapes", how many renders."""
     path: str | None = None
+    """Folder, list file, annotations file or .npz, by kind."""
+    images: str | None = None
+    """For "coco": the folder with the images."""
+    crop: str = "none"
+    """"none" or "centre": the largest centred square, before an encoder resizes."""
+    cache: str | None = None
+    """Folder of kept moments and features; None is the user's cache folder."""
+
+
+@dataclass(frozen=True)
+class ConvergedPlan:
+    """The picture that a cell's own is measured against: the same seed, many steps of a deterministic solver."""
+
+    sampler: str
+    steps: int
+    count: int
+    """How many of the first pictures are measured so; 0 measures none."""
 
 
 @dataclass(frozen=True)
 class MetricsPlan:
-    """Which encoder scores, and which one feeds FID."""
+    """Which encoder reads captions, which ones feed FID and its relatives, and which scores are computed."""
 
     clip: str
-    """"shapes", or open_clip's "architecture/pretrained tag", or "architecture/path of a weights file"."""
-    fid: str
-    """"shapes-clip" or "inception"."""
-    inception_weights: str | None = None
-    """Local file of the TF-Inception weights; None downloads them, checked by hash."""
-    batch: int = 64
+    """"shapes", a folder, or open_clip's "architecture/tag" or "architecture/weights file"."""
+    extractors: tuple[str, ...]
+    """"shapes-clip", "inception", "inception-pytorch-fid", "dinov2-vit-l-14" ..."""
+    scores: tuple[str, ...]
+    """Names from `eval.scoring.catalogue`, in the order in which they are reported."""
+    weights: dict[str, str] = field(default_factory=dict)
+    """Extractor -> local weights file; what is not named is downloaded, checked by hash."""
+    batch: int | None = None
+    """Pictures encoded together; None finds a batch by trying."""
+    converged: ConvergedPlan | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +112,8 @@ class GridPlan:
     steps: tuple[int, ...]
     guidances: tuple[float, ...]
     seed: int
+    shared_seed: bool = False
+    """True draws every picture from one seed, and so from one first noise, as MLPerf does."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +133,18 @@ class HardwarePlan:
 
 
 @dataclass(frozen=True)
+class Window:
+    """A published range that a score is held against."""
+
+    score: str
+    """"clip_score", "fid[inception-pytorch-fid]" ..."""
+    low: float
+    high: float
+    source: str
+    """Who published it, and where."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything that one sweep does. Equal plans write to one folder and reuse its cells."""
 
@@ -105,6 +156,7 @@ class Plan:
     hardware: HardwarePlan
     folder: str
     """The run's folder."""
+    windows: tuple[Window, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,35 +176,25 @@ class Cell:
     dtype: str
     device_type: str
     negative_prompt: str = ""
+    shared_seed: bool = False
 
     @property
     def key(self) -> str:
         """Sixteen hex digits; the same for the same pixels."""
         return digest([SCHEMA_VERSION, asdict(self)])[:16]
 
+    def seeds(self, start: int, stop: int) -> tuple[int, ...]:
+        """Seeds of the pictures `start`..`stop - 1`: one each, or the one that all share."""
+        return (
+            (self.seed,) * (stop - start)
+            if self.shared_seed
+            else tuple(range(self.seed + start, self.seed + stop))
+        )
+
     @property
     def label(self) -> str:
         """ "sampler · steps · guidance", for people."""
         return f"{self.sampler} · {self.steps} steps · g {self.guidance:g}"
-
-
-@dataclass(frozen=True)
-class Score:
-    """One metric's value over the pictures of a cell, with all that tells it apart from its namesakes."""
-
-    name: str
-    """"clip_score", "fid[shapes-clip]", "fid[inception]", "judge_all" ..."""
-    value: float | None
-    n: int
-    """Pictures it was computed from."""
-    higher_is_better: bool
-    identity: str
-    """Encoder, weights' hash, resize, reference's hash, library versions: one readable line."""
-    low: float | None = None
-    """Lower end of the 95 % interval of `value`, where one is known."""
-    high: float | None = None
-    reason: str | None = None
-    """Why `value` is None, or why there is no interval."""
 
 
 @dataclass(frozen=True)
@@ -217,13 +259,19 @@ class ImageRow:
 
     cell_key: str
     index: int
-    seed: int
+    seed: int | None
+    """None for a picture from elsewhere, whose seed nobody knows."""
     prompt: str
     path: str
     """Relative to the run's folder; never derived from the prompt."""
-    clip_score: float | None
+    values: dict[str, float] = field(default_factory=dict)
+    """What is known of this picture alone, by metric: "clip_score", "zero_shot", "saturation" ..."""
     judge: dict[str, bool] | None = None
     """Attribute -> right; on `shapes` only."""
+
+    @property
+    def clip_score(self) -> float | None:
+        return self.values.get("clip_score")
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,9 @@ if __name__ == "__main__":
 
 from omegaconf import DictConfig  # noqa: E402
 
-from eval.command import one_line, with_overrides  # noqa: E402
-from eval.config import CONF, register, to_plan, to_yaml  # noqa: E402
+from eval.command import run_command  # noqa: E402
+from eval.config import CONF, to_plan, to_yaml  # noqa: E402
 from eval.records import CellResult  # noqa: E402
-from sdkit._errors import SdkitError  # noqa: E402
 
 
 def sweep(composed: DictConfig) -> int:
@@ -32,6 +31,7 @@ def sweep(composed: DictConfig) -> int:
     from eval.running.progress import duration
     from eval.running.runner import run_grid
     from eval.running.store import RunFolder, load_run
+    from eval.scoring.windows import window_lines
 
     started = time.monotonic()
     plan = to_plan(composed)
@@ -46,48 +46,15 @@ def sweep(composed: DictConfig) -> int:
     results = run_grid(bench)
     report = rebuild(folder.root)
     print(f"\n{winners_text(load_run(folder.root))}\n\n{_accounts(results)}")
+    for line in (*bench.scorer.notes, *plan.prompts.notes, *window_lines(results, plan.windows)):
+        print(line)
     print(f"report: {_shown(report)}\ntime: {duration(time.monotonic() - started)}")
     return 1 if any(result.error for result in results) else 0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Compose the configuration from `arguments`, by default the command line's, and run; the exit code."""
-    import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    codes: list[int] = []
-
-    def job(composed: DictConfig) -> None:
-        codes.append(_guarded(composed))
-
-    register()
-    try:
-        with with_overrides(sys.argv[1:] if arguments is None else arguments):
-            hydra.main(config_path=str(CONF), config_name="sweep", version_base="1.3")(job)()
-    except (HydraException, OmegaConfBaseException) as error:
-        return _refuse(one_line(error))
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    return max(codes, default=0)
-
-
-def _guarded(composed: DictConfig) -> int:
-    """`sweep`, with a user's mistake said in one line here: Hydra would put a line of its own before it."""
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        return sweep(composed)
-    except SdkitError as error:
-        return _refuse(str(error))
-    except OmegaConfBaseException as error:
-        return _refuse(one_line(error))
-
-
-def _refuse(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    return 2
+    return run_command(sweep, "sweep", sys.argv[1:] if arguments is None else arguments, CONF)
 
 
 def _accounts(results: tuple[CellResult, ...]) -> str:

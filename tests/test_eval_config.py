@@ -13,9 +13,10 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from eval.command import one_line
-from eval.config import CONF, ROOT, register, to_plan, to_yaml
+from eval.command import one_line, opened
+from eval.config import CONF, ROOT, to_plan, to_yaml
 from eval.records import Plan
+from eval.schema import register
 from sdkit import InvalidRequest, UnknownSampler
 
 GROUPS = {
@@ -107,7 +108,20 @@ def test_a_prompt_file_and_a_reference_folder_become_the_plan(ask: Ask, tmp_path
         (["reference=folder"], "reference.path must be a folder of pictures"),
         (["reference=folder", "reference.path=/none"], "got '/none'; there is none"),
         (["reference.count=1"], "reference.count must be 2..50000, got 1"),
-        (["metrics.fid=fid"], "metrics.fid must be one of shapes-clip, inception, got 'fid'"),
+        (["metrics.extractors=[fid]"], "metrics.extractors must be one of shapes-clip, inception"),
+        (["metrics.extractors=[]"], "metrics.extractors must hold at least one value"),
+        (["metrics.scores=[fidd]"], "fid"),
+        (["+metrics.weights.vgg=x"], "metrics.weights must be one of shapes-clip"),
+        (
+            ["metrics.converged.sampler=euler_a"],
+            "metrics.converged.sampler must be deterministic, got 'euler_a'",
+        ),
+        (["metrics.converged.count=-1"], "metrics.converged.count must be 0..4096, got -1"),
+        (["metrics.batch=0"], "metrics.batch must be 1..4096, got 0"),
+        (["prompts.seeds_per_prompt=0"], "prompts.seeds_per_prompt must be 1..4096, got 0"),
+        (["prompts.split=held"], "prompts.split must be one of"),
+        (["reference.crop=square"], "reference.crop"),
+        (["windows=[{score: fid, low: 2, high: 1, source: x}]"], "must have low < high"),
         (["hardware.batch=0"], "hardware.batch must be 1..4096, got 0"),
         (["hardware.dtype=float8"], "hardware.dtype must be one of float32"),
         (["hardware.threads=0"], "hardware.threads must be 1..4096, got 0"),
@@ -142,6 +156,17 @@ def test_hydras_own_refusals_become_one_line(ask: Ask, override: str, said: str)
     line = one_line(caught.value)
     assert said in line
     assert "\n" not in line
+
+
+def test_keys_of_the_users_own_words_need_no_sign_of_hydras(ask: Ask, tmp_path: Path) -> None:
+    assert opened(["metrics.weights.inception=f", "prompts.where.Category=x", "grid.seed=1"]) == [
+        "++metrics.weights.inception=f",
+        "++prompts.where.Category=x",
+        "grid.seed=1",
+    ]
+    (tmp_path / "p.csv").write_text("Prompt,Category\na cat,Animals\na car,Vehicles\n")
+    asked = ["prompts=file", f"prompts.path={tmp_path / 'p.csv'}", "prompts.where.Category=Animals"]
+    assert ask(*opened(asked)).prompts.texts == ("a cat",)
 
 
 def test_importing_the_harness_loads_no_torch() -> None:

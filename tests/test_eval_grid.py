@@ -25,7 +25,7 @@ PLAN = Plan(
     model=ModelPlan("m", "m", "cpu", "float32"),
     prompts=PromptSet("p", ("a", "b")),
     reference=ReferencePlan("none", 0),
-    metrics=MetricsPlan("shapes", "shapes-clip"),
+    metrics=MetricsPlan("shapes", ("shapes-clip",), ("clip_score", "fid")),
     grid=GridPlan(("ddim", "euler"), (4, 8), (1.0, 3.0), 7),
     hardware=HardwarePlan(2, 1, 1),
     folder="x",
@@ -52,6 +52,23 @@ def test_a_cell_for_each_combination_in_order() -> None:
         ("ddim", 8, 1.0),
     ]
     assert len({c.key for c in cells}) == 8
+
+
+def test_each_picture_has_a_seed_of_its_own_or_all_share_one() -> None:
+    cell = _cells()[0]
+    assert cell.seeds(0, 2) == (7, 8)
+    assert cell.seeds(1, 2) == (8,)
+    shared = _cells(replace(PLAN, grid=replace(PLAN.grid, shared_seed=True)))[0]
+    assert shared.seeds(0, 2) == (7, 7)
+    assert shared.key != cell.key
+
+
+def test_seeds_a_prompt_multiply_the_pictures_of_a_cell() -> None:
+    prompts = replace(PLAN.prompts, seeds_per_prompt=3)
+    cell = _cells(replace(PLAN, prompts=prompts))[0]
+    assert cell.count == 6
+    assert prompts.rows == ("a", "a", "a", "b", "b", "b")
+    assert cell.prompts_digest != _cells()[0].prompts_digest
 
 
 def test_a_cell_takes_the_models_own_size_and_what_really_runs() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from eval.identity import EncoderKey, Score, ScoreKey
 from eval.records import (
     Cell,
     CellResult,
@@ -24,31 +25,43 @@ from eval.records import (
     Plan,
     PromptSet,
     ReferencePlan,
-    Score,
     Timing,
+    Window,
 )
 from eval.running import atomic
 from eval.running.atomic import RunFolderError, probe, require_space, write_atomic
 from eval.running.serial import decode, encode
-from eval.running.store import RunFolder, load_features, load_run
+from eval.running.store import RunFolder, load_features, load_reference, load_run
+from eval.scoring.moments import Moments
 
 CELL = Cell("f" * 16, "ddim", 4, 3.0, "d" * 64, 2, 0, 8, 6, "float32", "cpu")
 PLAN = Plan(
     model=ModelPlan("m", "m", "cpu", "float32"),
     prompts=PromptSet("p", ("a red star", "=b")),
     reference=ReferencePlan("none", 0),
-    metrics=MetricsPlan("shapes", "shapes-clip"),
+    metrics=MetricsPlan("shapes", ("shapes-clip",), ("clip_score", "fid")),
     grid=GridPlan(("ddim",), (4,), (3.0,), 0),
     hardware=HardwarePlan(2, 1, 1),
     folder="x",
+    windows=(Window("clip_score", 29.0, 31.0, "somebody"),),
+)
+ENCODER = EncoderKey(
+    "open_clip x", "sha256:0", "64x64 bicubic", "none", "embedding 8", ("torch 2", "pillow 12")
 )
 RESULT = CellResult(
     cell=CELL,
     device="a CPU",
     model_evals=4,
     scores=(
-        Score("clip_score", 30.5, 2, True, "id", 29.0, 32.0),
-        Score("fid[x]", None, 2, False, "id", reason="too few"),
+        Score(
+            ScoreKey("clip_score", 2, "100*cos", ENCODER, "captions", ("open_clip 3",)),
+            30.5,
+            True,
+            29.0,
+            32.0,
+        ),
+        Score(ScoreKey("fid[x]", 2, "squared distance"), None, False, reason="too few"),
+        Score(ScoreKey("saturation", 2, "0..1"), 0.5, None, unreliable="unreliable: 2 pictures"),
     ),
     timing=Timing(2, (1.0,), (0.5, 0.6), 2.0, 0.55, 0.6, 0.4, 0.1, None, None),
     memory=Memory(None, None, 123, "cpu"),
@@ -61,12 +74,12 @@ ROWS = tuple(
         i,
         PLAN.prompts.texts[i],
         f"cells/{CELL.key}/images/0000{i}.png",
-        30.0 + i,
+        {"clip_score": 30.0 + i, "zero_shot": 1.0},
         {"shape": i == 0},
     )
     for i in (0, 1)
 )
-FEATURES = {"clip_image": np.ones((2, 3), np.float32), "fid": np.zeros((2, 4), np.float32)}
+FEATURES = {"clip_image": np.ones((2, 3), np.float32), "shapes-clip": np.zeros((2, 4), np.float32)}
 
 
 @pytest.fixture
@@ -124,13 +137,23 @@ def test_a_broken_picture_is_made_again_not_scored(folder: RunFolder, damage: by
     assert folder.read_images(CELL, 0, 2) is None
 
 
-def test_moments_are_kept_under_what_they_were_computed_from(folder: RunFolder) -> None:
-    assert folder.read_moments("k") is None
-    folder.write_moments("k", {"mean": np.arange(3.0)})
-    found = folder.read_moments("k")
+def test_the_references_moments_come_back_and_a_run_without_has_none(folder: RunFolder) -> None:
+    folder.write_reference("inception", Moments(7, np.array([1.0, 2.0]), np.eye(2)))
+    folder.write_reference("dinov2-vit-l-14", Moments(None, np.zeros(1), np.ones((1, 1))))
+    found = load_reference(folder.root, "inception")
     assert found is not None
-    assert found["mean"].tolist() == [0, 1, 2]
-    assert folder.read_moments("other") is None
+    assert (found.n, found.mean.tolist(), found.covariance.tolist()) == (
+        7,
+        [1.0, 2.0],
+        [[1.0, 0.0], [0.0, 1.0]],
+    )
+    unknown = load_reference(folder.root, "dinov2-vit-l-14")
+    assert unknown is not None
+    assert unknown.n is None
+    assert load_reference(folder.root, "shapes-clip") is None
+    (folder.root / "reference-inception.npz").write_bytes(b"PK damaged")
+    with pytest.raises(RunFolderError, match="run the sweep again"):
+        load_reference(folder.root, "inception")
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(
@@ -193,7 +216,7 @@ def test_a_run_of_another_version_is_refused_by_name(folder: RunFolder) -> None:
     folder.write_cell(RESULT, ROWS, FEATURES, "setup")
     path = folder.cell_folder(CELL.key) / "cell.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 0}))
-    with pytest.raises(RunFolderError, match="schema 0, this version reads 1"):
+    with pytest.raises(RunFolderError, match="schema 0, this version reads 2"):
         load_run(folder.root)
     assert folder.read_cell(CELL, "setup") is None
 

@@ -14,6 +14,7 @@ from eval import sweep
 from eval.running import bench
 from eval.running.store import RunFolder, load_features, load_run
 from eval.scoring import weights
+from eval.scoring.uncertainty import mean_interval
 from sdkit import InvalidPixels
 
 SMALL = [
@@ -25,6 +26,8 @@ SMALL = [
 ]
 SIDES = ["model.width=64", "model.height=64"]
 QUICK = ["hardware.batch=2", "hardware.timing_batch=1", "hardware.latency_repeats=2", "metrics.batch=3"]
+QUICK += ["metrics.converged.steps=6", "metrics.converged.count=3"]
+BY_FEATURES = ("fid", "fid_inf", "kid", "cmmd", "precision", "recall", "density", "coverage")
 
 
 @pytest.fixture(autouse=True)
@@ -82,11 +85,14 @@ def test_a_random_model_goes_through_a_whole_sweep(
     assert [result.cell.guidance for result in run.results] == [1.0, 3.0]
     for result in run.results:
         assert result.error is None
-        assert {score.name: score.n for score in result.scores} == {
-            "clip_score": 4,
-            "fid[shapes-clip]": 4,
-            "judge_all": 4,
+        found = {score.name: score.n for score in result.scores}
+        assert found == {
+            **dict.fromkeys(("clip_score", "zero_shot", "saturation", "contrast", "clipped", "judge_all"), 4),
+            **{f"{name}[shapes-clip]": 4 for name in BY_FEATURES},
+            **dict.fromkeys(("latent_rmse", "ssim"), 3),
         }
+        for score in result.scores:
+            assert score.value is not None or score.reason
         assert result.timing is not None
         assert len(result.timing.latency_samples_s) == 2
         assert result.memory is not None
@@ -95,6 +101,9 @@ def test_a_random_model_goes_through_a_whole_sweep(
         rows = run.images[result.cell.key]
         assert [(row.index, row.seed) for row in rows] == [(i, i) for i in range(4)]
         assert all((out / row.path).is_file() and row.judge for row in rows)
+        assert [("latent_rmse" in row.values, "ssim" in row.values) for row in rows] == [(True, True)] * 3 + [
+            (False, False)
+        ]
         assert load_features(out, result.cell.key)["clip_image"].shape == (4, 8)
     assert {path.name for path in out.iterdir()} >= {"cells.csv", "images.csv", "report.html", "config.yaml"}
     printed = capsys.readouterr().out
@@ -103,13 +112,21 @@ def test_a_random_model_goes_through_a_whole_sweep(
     assert "time: " in printed
 
 
-def test_too_few_pictures_give_no_fid_and_the_reason(command: list[str], tmp_path: Path) -> None:
+def test_few_pictures_give_a_fid_that_is_labelled_and_none_that_is_extrapolated(
+    command: list[str], tmp_path: Path
+) -> None:
     assert sweep.main(command) == 0
-    fid = load_run(tmp_path / "run").results[0].score("fid[shapes-clip]")
+    result = load_run(tmp_path / "run").results[0]
+    fid, extrapolated = result.score("fid[shapes-clip]"), result.score("fid_inf[shapes-clip]")
     assert fid is not None
-    assert fid.value is None
-    assert fid.reason is not None
-    assert "at least 9 pictures" in fid.reason
+    assert fid.value is not None
+    assert fid.unreliable is not None
+    assert fid.unreliable == "4 pictures and 16 reference pictures, of 2048 needed"
+    assert extrapolated is not None
+    assert extrapolated.value is None
+    assert "at least 9 pictures" in str(extrapolated.reason)
+    assert "of 2048 needed" in (tmp_path / "run" / "cells.csv").read_text()
+    assert "of 2048 needed" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_with_enough_pictures_fid_is_a_number_with_its_reference_in_the_identity(
@@ -120,7 +137,7 @@ def test_with_enough_pictures_fid_is_a_number_with_its_reference_in_the_identity
     assert fid is not None
     assert fid.value is not None
     assert fid.value > 0
-    assert "16 fresh renders" in fid.identity
+    assert "16 fresh renders" in str(fid.key.reference)
 
 
 def test_the_same_command_again_reuses_whole_cells_and_says_so(
@@ -138,14 +155,15 @@ def test_a_changed_metric_scores_the_pictures_on_disk_again(
     command: list[str], watch: Any, tmp_path: Path
 ) -> None:
     seen = watch()
+    command = [*command, "metrics.converged.count=0"]
     assert sweep.main(command) == 0
     before = load_run(tmp_path / "run").results[0]
     assert sweep.main([*command, "reference.count=20"]) == 0
     assert all(min(seeds) >= 4 for seeds in seen[1].made), "only timing makes pictures, with seeds of its own"
     after = load_run(tmp_path / "run").results[0]
     assert before.score("clip_score") == after.score("clip_score")
-    assert "20 fresh renders" in next(
-        score.identity for score in after.scores if score.name.startswith("fid")
+    assert "20 fresh renders" in str(
+        next(score.key.reference for score in after.scores if score.name.startswith("fid"))
     )
     assert after.generate_s is None
 
@@ -154,6 +172,7 @@ def test_an_interrupted_cell_goes_on_from_its_last_whole_batch(
     command: list[str], watch: Any, tmp_path: Path
 ) -> None:
     seen = watch()
+    command = [*command, "metrics.converged.count=0"]
     assert sweep.main(command) == 0
     run = RunFolder(tmp_path / "run")
     key = load_run(run.root).results[0].cell.key
@@ -203,6 +222,48 @@ def test_scored_pictures_and_timed_ones_never_share_a_seed(command: list[str], w
     assert all(seeds[0] >= 4 for seeds in singles)
 
 
+def test_several_seeds_a_prompt_are_pictures_of_their_own_and_clustered(
+    command: list[str], tmp_path: Path
+) -> None:
+    assert sweep.main([*command, "prompts.seeds_per_prompt=3", "grid.guidance=[2]"]) == 0
+    run = load_run(tmp_path / "run")
+    (result,) = run.results
+    rows = run.images[result.cell.key]
+    assert [row.seed for row in rows] == list(range(12))
+    assert [row.prompt for row in rows] == [text for text in run.plan.prompts.texts for _ in range(3)]
+    clip = result.score("clip_score")
+    expected = mean_interval(
+        [row.values["clip_score"] for row in rows], clusters=[row.prompt for row in rows]
+    )
+    assert clip is not None
+    assert (clip.n, clip.low, clip.high) == (12, expected.low, expected.high)
+
+
+def test_one_shared_seed_gives_one_prompt_one_picture(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("a red star\nblue\na red star\n")
+    asked = [
+        "prompts=file",
+        f"prompts.path={tmp_path / 'p.txt'}",
+        "prompts.count=null",
+        "grid.shared_seed=true",
+    ]
+    assert sweep.main([*command, *asked, "grid.guidance=[2]"]) == 0
+    run = load_run(tmp_path / "run")
+    rows = run.images[run.results[0].cell.key]
+    assert {row.seed for row in rows} == {0}
+    first, other, again = (np.asarray(Image.open(tmp_path / "run" / row.path)) for row in rows)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_scores_are_held_against_published_windows(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    windows = "windows=[{score: clip_score, low: -100, high: 100, source: somebody}]"
+    assert sweep.main([*command, windows]) == 0
+    assert "lies inside the published window -100 to 100 (somebody)" in capsys.readouterr().out
+
+
 def test_a_folder_of_pictures_serves_as_reference(command: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "reference"
     folder.mkdir()
@@ -216,7 +277,7 @@ def test_a_folder_of_pictures_serves_as_reference(command: list[str], tmp_path: 
 def test_without_a_reference_no_extractor_is_loaded_and_fid_says_why(
     command: list[str], tiny_scorer: Path, tmp_path: Path
 ) -> None:
-    asked = ["reference=none", "metrics.fid=inception", "metrics.inception_weights=/nowhere.pth"]
+    asked = ["reference=none", "metrics.extractors=[inception]", "metrics.weights.inception=/nowhere.pth"]
     assert sweep.main([*command, *asked, f"metrics.clip={tiny_scorer}"]) == 0
     fid = load_run(tmp_path / "run").results[0].score("fid[inception]")
     assert fid is not None
@@ -238,7 +299,7 @@ def test_without_a_reference_no_extractor_is_loaded_and_fid_says_why(
         (["hardware.device=cuda:99"], "cuda:99"),
         (["out=/dev/null/run"], "out=FOLDER"),
         (["metrics.clip=ViT-B-23/openai"], "ViT-B-32"),
-        (["metrics.fid=inception", "metrics.inception_weights=/nowhere.pth"], "/nowhere.pth"),
+        (["metrics.extractors=[inception]", "metrics.weights.inception=/nowhere.pth"], "/nowhere.pth"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(

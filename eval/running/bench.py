@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from eval.records import Cell, Plan, digest
+from eval.records import Cell, Plan, PromptSet, digest
 from eval.running.atomic import require_space
+from eval.running.converged import ConvergedRuns
 from eval.running.environment import environment
 from eval.running.generator import Generator
 from eval.running.grid import grid_cells
 from eval.running.measure import clock
 from eval.running.progress import counting
 from eval.running.store import RunFolder
+from eval.scoring.catalogue import CATALOGUE
+from eval.scoring.metric import Needs
+from eval.scoring.reference_cache import ReferenceCache
 from eval.scoring.references import open_reference
 from eval.scoring.scorer import Scorer, load_scorer
 
@@ -24,13 +28,19 @@ class Bench:
     plan: Plan
     generator: Generator[Any]
     text: Any
-    """The encoded prompts, all of them, once."""
+    """The encoded prompts, all of them, once: one row a prompt, not a picture."""
     text_s: float
     """Seconds that encoding took, over the number of prompts."""
     scorer: Scorer
     folder: RunFolder
     cells: tuple[Cell, ...]
     environment: dict[str, str]
+    converged: ConvergedRuns | None
+    """None where nothing is measured against a converged run."""
+
+    def text_rows(self, start: int, stop: int) -> Any:
+        """The encoded prompts of the pictures `start`..`stop - 1`."""
+        return rows_of(self.text, self.plan.prompts, start, stop)
 
     @property
     def setup(self) -> str:
@@ -65,26 +75,42 @@ def prepare(plan: Plan, folder: RunFolder) -> Bench:
     start = clock(generator.device)
     text = generator.encode(plan.prompts.texts, negative_prompt=plan.model.negative_prompt)
     text_s = (clock(generator.device) - start) / len(text)
+    converged = None
+    if plan.metrics.converged is not None:
+        converged = ConvergedRuns(
+            plan.metrics.converged, generator, lambda start, stop: rows_of(text, plan.prompts, start, stop)
+        )
     found = environment(generator.device_name)
     found["prompts cut by the model's text encoder"] = f"{len(text.truncated)} of {len(text)}"
     found["prompts cut by the scorer's text encoder"] = (
         f"{scorer.clip.truncated(plan.prompts.texts)} of {len(text)}"
     )
-    return Bench(plan, generator, text, text_s, scorer, folder, cells, found)
+    return Bench(plan, generator, text, text_s, scorer, folder, cells, found, converged)
+
+
+def rows_of(text: Any, prompts: PromptSet, start: int, stop: int) -> Any:
+    """The encoded prompts of the pictures `start`..`stop - 1`: all pictures of a prompt stand together."""
+    return text.take([index // prompts.seeds_per_prompt for index in range(start, stop)])
 
 
 def _scorer(plan: Plan, generator: Generator[Any], folder: RunFolder, size_px: tuple[int, int]) -> Scorer:
-    reference = open_reference(plan.reference)
-    with counting("reference pictures", reference.count if reference else 0) as bar:
-        return load_scorer(
+    asked = {CATALOGUE[name].needs for name in plan.metrics.scores}
+    needed = bool(asked & {Needs.REFERENCE, Needs.REFERENCE_FEATURES})
+    reference = open_reference(plan.reference) if needed else None
+    passes = len(plan.metrics.extractors)
+    with counting("reference pictures", reference.count * passes if reference else 0) as bar:
+        scorer = load_scorer(
             plan.metrics,
-            plan.prompts.texts,
+            plan.prompts,
             reference,
             device=generator.device,
             size_px=size_px,
-            cache=folder,
+            cache=ReferenceCache.at(plan.reference.cache),
             on_reference=bar.update,
         )
+    for against in scorer.rules.against:
+        folder.write_reference(against.extractor, against.moments)
+    return scorer
 
 
 def _bytes_needed(cells: tuple[Cell, ...]) -> int:

@@ -17,7 +17,10 @@ class Text(Protocol):
         """Indices of the prompts that the encoder cut."""
         ...
 
-    def rows(self, start: int, stop: int) -> Text: ...
+    def take(self, indices: Sequence[int]) -> Text:
+        """The rows of these indices, in this order; an index may come several times."""
+        ...
+
     def __len__(self) -> int: ...
 
 
@@ -27,6 +30,11 @@ class Batch(Protocol):
     @property
     def images(self) -> Tensor:
         """(N, 3, H, W) uint8, on the CPU."""
+        ...
+
+    @property
+    def latents(self) -> Tensor | None:
+        """(N, C, h, w) float32, on the CPU; None where only the pipeline can decode."""
         ...
 
     @property

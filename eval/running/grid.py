@@ -21,13 +21,14 @@ def grid_cells(plan: Plan, generator: Generator[Any]) -> tuple[Cell, ...]:
             steps=steps,
             guidance=guidance,
             prompts_digest=plan.prompts.digest,
-            count=len(plan.prompts.texts),
+            count=len(plan.prompts.rows),
             seed=plan.grid.seed,
             width=plan.model.width or width,
             height=plan.model.height or height,
             dtype=generator.dtype,
             device_type=generator.device.partition(":")[0],
             negative_prompt=plan.model.negative_prompt,
+            shared_seed=plan.grid.shared_seed,
         )
         for sampler, steps, guidance in product(plan.grid.samplers, plan.grid.steps, plan.grid.guidances)
     )

@@ -102,7 +102,7 @@ def _timed(generator: Generator[Any], text: Any, cell: Cell, count: int) -> tupl
 def _make(generator: Generator[Any], text: Any, cell: Cell, count: int) -> Batch:
     first = cell.seed + cell.count
     return generator.sample(
-        text.rows(0, count),
+        text.take(range(count)),
         sampler=cell.sampler,
         steps=cell.steps,
         guidance_scale=cell.guidance,

@@ -5,19 +5,16 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from eval.records import Cell, CellResult, ImageRow
 from eval.running.atomic import RunFolderError, write_atomic
 from eval.running.bench import Bench
+from eval.running.generator import Batch
 from eval.running.grid import denoiser_rows
 from eval.running.measure import clock, peak_memory, time_cell
 from eval.running.progress import Progress
-from eval.scoring.scorer import Scored, gather
+from eval.scoring.cell_scores import Converged, Seen, cell_scores, gather
 from sdkit._errors import SdkitError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def run_grid(bench: Bench) -> tuple[CellResult, ...]:
@@ -27,7 +24,7 @@ def run_grid(bench: Bench) -> tuple[CellResult, ...]:
         RunFolderError: the folder can no longer be written, which no later cell would survive.
     """
     rows = [denoiser_rows(cell, _evals(bench, cell)) for cell in bench.cells]
-    progress = Progress(rows, len(bench.plan.prompts.texts))
+    progress = Progress(rows, len(bench.plan.prompts.rows))
     results = []
     try:
         for index, cell in enumerate(bench.cells):
@@ -63,6 +60,9 @@ def run_cell(bench: Bench, cell: Cell, progress: Progress) -> CellResult:
 def _compute(bench: Bench, cell: Cell, progress: Progress) -> CellResult:
     generator, hardware = bench.generator, bench.plan.hardware
     made = _pictures(bench, cell, progress)
+    progress.stage(f"{cell.label}: scores")
+    converged = bench.converged.measure(cell, made.first) if bench.converged else None
+    scores = cell_scores(made.seen, bench.scorer.rules, converged)
     progress.stage(f"{cell.label}: timing")
     timing = time_cell(generator, bench.text, cell, hardware, text_s=bench.text_s, warm=made.fresh)
     memory = peak_memory(generator, bench.text, cell, hardware, scorer_bytes=bench.scorer.device_bytes)
@@ -70,20 +70,22 @@ def _compute(bench: Bench, cell: Cell, progress: Progress) -> CellResult:
         cell=cell,
         device=generator.device_name,
         model_evals=_evals(bench, cell),
-        scores=bench.scorer.scores(made.scored),
+        scores=scores,
         timing=timing,
         memory=memory,
         generate_s=made.generate_s,
     )
-    found = {"clip_image": made.scored.clip_image, "fid": made.scored.fid_features}
-    features = {name: array for name, array in found.items() if array is not None}
-    bench.folder.write_cell(result, _image_rows(bench, cell, made.scored), features, bench.setup)
+    features = {"clip_image": made.seen.clip_image, **made.seen.features}
+    rows = _image_rows(bench, cell, made.seen, converged)
+    bench.folder.write_cell(result, rows, features, bench.setup)
     return result
 
 
 @dataclass(frozen=True)
 class _Made:
-    scored: Scored
+    seen: Seen
+    first: tuple[Batch, ...]
+    """The batches that hold the first pictures, as far as they were made just now."""
     generate_s: float | None
     """None where pictures of an interrupted run were taken up: the sum would be too low."""
     fresh: bool
@@ -93,33 +95,38 @@ class _Made:
 def _pictures(bench: Bench, cell: Cell, progress: Progress) -> _Made:
     """Make the cell's pictures, batch by batch, and look at each batch while it is in memory."""
     parts, seconds, taken_up = [], 0.0, False
+    first: list[Batch] = []
+    wanted = bench.converged.count(cell) if bench.converged else 0
     for start in range(0, cell.count, bench.plan.hardware.batch):
         stop = min(start + bench.plan.hardware.batch, cell.count)
         pixels = bench.folder.read_images(cell, start, stop)
         if pixels is None:
             begun = clock(bench.generator.device)
-            pixels = _make(bench, cell, start, stop, _reporter(progress, start, stop, _evals(bench, cell)))
+            made = _make(bench, cell, start, stop, _reporter(progress, start, stop, _evals(bench, cell)))
             seconds += clock(bench.generator.device) - begun
+            pixels = made.images
             bench.folder.write_images(cell.key, start, pixels)
+            if start < wanted and not taken_up:
+                first.append(made)
         else:
             taken_up = True
         parts.append(bench.scorer.look(pixels, start))
         progress.pictures(stop)
-    return _Made(gather(parts), None if taken_up else seconds, fresh=seconds > 0)
+    return _Made(gather(parts), tuple(first), None if taken_up else seconds, fresh=seconds > 0)
 
 
-def _make(bench: Bench, cell: Cell, start: int, stop: int, on_call: Callable[[int], None]) -> Tensor:
-    made = bench.generator.sample(
-        bench.text.rows(start, stop),
+def _make(bench: Bench, cell: Cell, start: int, stop: int, on_call: Callable[[int], None]) -> Batch:
+    made: Batch = bench.generator.sample(
+        bench.text_rows(start, stop),
         sampler=cell.sampler,
         steps=cell.steps,
         guidance_scale=cell.guidance,
-        seeds=range(cell.seed + start, cell.seed + stop),
+        seeds=cell.seeds(start, stop),
         width=cell.width,
         height=cell.height,
         on_call=on_call,
     )
-    return made.images
+    return made
 
 
 def _reporter(progress: Progress, start: int, stop: int, evals: int) -> Callable[[int], None]:
@@ -127,14 +134,22 @@ def _reporter(progress: Progress, start: int, stop: int, evals: int) -> Callable
     return lambda step: progress.pictures(start + (stop - start) * min(1.0, step / evals))
 
 
-def _image_rows(bench: Bench, cell: Cell, scored: Scored) -> tuple[ImageRow, ...]:
-    verdicts = scored.verdicts or (None,) * cell.count
+def _image_rows(bench: Bench, cell: Cell, seen: Seen, converged: Converged | None) -> tuple[ImageRow, ...]:
+    verdicts = seen.verdicts or (None,) * cell.count
+    far = converged.values if converged else {}
+    columns = {**seen.values, **far}
     return tuple(
         ImageRow(
-            cell.key, index, cell.seed + index, prompt, bench.folder.image_path(cell.key, index), score, judge
+            cell.key,
+            index,
+            seed,
+            prompt,
+            bench.folder.image_path(cell.key, index),
+            {name: float(column[index]) for name, column in columns.items() if index < len(column)},
+            verdict,
         )
-        for index, (prompt, score, judge) in enumerate(
-            zip(bench.plan.prompts.texts, scored.clip, verdicts, strict=True)
+        for index, (prompt, seed, verdict) in enumerate(
+            zip(bench.plan.prompts.rows, cell.seeds(0, cell.count), verdicts, strict=True)
         )
     )
 

@@ -1,6 +1,6 @@
 """A run's folder: what is written where, and how it is read back.
 
-    plan.json  config.yaml  environment.json  grid.json (the cells' keys, in order)  reference.npz
+    plan.json  config.yaml  environment.json  grid.json (the cells' keys, in order)  reference-<extractor>.npz
     cells/<key>/cell.json  images.json  features.npz  images/00000.png ...
 
 A cell is whole when its `cell.json` is there, which is written last. Its pictures are written
@@ -23,6 +23,7 @@ import numpy as np
 from eval.records import SCHEMA_VERSION, Cell, CellResult, ImageRow, Plan, Run
 from eval.running.atomic import RunFolderError, make_folder, probe, write_atomic
 from eval.running.serial import decode, encode
+from eval.scoring.moments import Moments
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,17 +107,14 @@ class RunFolder:
             return None
         return replace(result, reused=True)
 
-    def write_moments(self, key: str, moments: Mapping[str, Array]) -> None:
-        """Keep the reference's moments beside the run, under what they were computed from."""
-        write_atomic(self.root / "reference.npz", _npz({**moments, "key": np.array(key)}))
-
-    def read_moments(self, key: str) -> dict[str, Array] | None:
-        """The kept moments, if they were computed from the same."""
-        try:
-            with np.load(self.root / "reference.npz", allow_pickle=False) as stored:
-                return dict(stored) if str(stored["key"]) == key else None
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-            return None
+    def write_reference(self, extractor: str, moments: Moments) -> None:
+        """Keep the reference's moments, as one extractor sees it, beside the run: differences of FID need them."""
+        held = {
+            "mu": moments.mean,
+            "sigma": moments.covariance,
+            "n": np.array(-1 if moments.n is None else moments.n),
+        }
+        write_atomic(self.root / f"reference-{extractor}.npz", _npz(held))
 
 
 def load_run(folder: Path) -> Run:
@@ -144,8 +142,21 @@ def load_images(folder: Path, key: str) -> tuple[ImageRow, ...]:
     return rows
 
 
+def load_reference(folder: Path, extractor: str) -> Moments | None:
+    """The reference's moments that the run was scored against; None where it had none. Raises as `load_run`."""
+    path = folder / f"reference-{extractor}.npz"
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            n = int(stored["n"])
+            return Moments(None if n < 0 else n, stored["mu"], stored["sigma"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise RunFolderError(f"{path} cannot be read ({error}); run the sweep again") from error
+
+
 def load_features(folder: Path, key: str) -> dict[str, Array]:
-    """The cell's features, "clip_image" (N, D) and "fid" (N, D), float32. Raises as `load_run`."""
+    """The cell's features, "clip_image" and each extractor by name, (N, D) float32. Raises as `load_run`."""
     path = folder / "cells" / key / "features.npz"
     try:
         with np.load(path, allow_pickle=False) as stored:

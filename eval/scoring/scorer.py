@@ -1,17 +1,24 @@
-"""One scorer a sweep: captions encoded once, the reference first, then pictures to scores."""
+"""One scorer a sweep: captions encoded once, the reference first, then pictures to what is seen in them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eval.records import MetricsPlan, Score, digest
-from eval.scoring.encoders import Array, ClipEncoder, ImageEncoder, load_clip
-from eval.scoring.metrics import Moments, clip_score, clip_scores, fid, judge_all, moments, no_fid
-from eval.scoring.references import Reference
+from eval.records import MetricsPlan, PromptSet, digest
+from eval.scoring.batching import Array
+from eval.scoring.catalogue import CATALOGUE
+from eval.scoring.cell_scores import Against, Rules, Seen
+from eval.scoring.clip_score import clip_scores, pick_distractors, zero_shot_hits
+from eval.scoring.encoders import ClipEncoder, ImageEncoder, load_clip
+from eval.scoring.extractors import SHAPES_CLIP, load_extractor
+from eval.scoring.guards import clipped, contrast, saturation
+from eval.scoring.metric import Needs
+from eval.scoring.reference_cache import ReferenceCache
+from eval.scoring.references import Reference, reference_features
 from eval.scoring.weights import SHAPES
 
 if TYPE_CHECKING:
@@ -19,38 +26,9 @@ if TYPE_CHECKING:
 
     from sdkit.shapes.world import Scene
 
-SHAPES_CLIP = "shapes-clip"
-EXTRACTORS = (SHAPES_CLIP, "inception")
-JUDGE = "sdkit.shapes.judge, no learned part; share of pictures with every attribute right"
-
-
-class Cache(Protocol):
-    """Where the reference's moments are kept between runs."""
-
-    def read_moments(self, key: str) -> dict[str, Array] | None: ...
-    def write_moments(self, key: str, moments: dict[str, Array]) -> None: ...
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What was found about some pictures, in their order."""
-
-    clip_image: Array
-    """(N, D) float32, unnormalised."""
-    fid_features: Array | None
-    """(N, D) float32; None where there is no reference."""
-    clip: tuple[float, ...]
-    verdicts: tuple[dict[str, bool], ...] | None
-    """Attribute -> right; None where the prompts are not the world's."""
-
-
-@dataclass(frozen=True)
-class FidSource:
-    """What FID compares: whose features, and the reference's moments in them."""
-
-    extractor: ImageEncoder
-    reference: Moments
-    identity: str
+DISTRACTORS = 99
+"""Other captions that a picture's own must beat, or all others where there are fewer."""
+_GUARDS = {"saturation": saturation, "contrast": contrast, "clipped": clipped}
 
 
 @dataclass(frozen=True)
@@ -58,59 +36,51 @@ class Scorer:
     """Everything that turns the grid's pictures into scores; the same for every cell."""
 
     clip: ClipEncoder
-    fid: FidSource | None
-    """None where there is no reference, so that no weights are fetched in vain."""
-    fid_name: str
+    extractors: Mapping[str, ImageEncoder]
+    """By name; empty where there is no reference and no score that needs none."""
+    rules: Rules
     texts: Array
-    """(number of prompts, D) float32, unnormalised."""
+    """(number of prompts, D) float32, unnormalised: one row a prompt, not a picture."""
+    distractors: Array | None
+    """(number of prompts, K) indices of other prompts; None where zero-shot accuracy is not asked for."""
     scenes: tuple[Scene, ...] | None
     """What each prompt asks for, where all are the world's."""
-    batch: int
+    prompts: PromptSet
+    notes: tuple[str, ...] = field(default=())
+    """What was odd about the reference."""
 
     @property
     def digest(self) -> str:
         """Changes with anything that would give the same pictures other scores."""
-        judged = JUDGE if self.scenes is not None else None
-        return digest([self.clip_identity, self.fid_name, self.fid.identity if self.fid else None, judged])
-
-    @property
-    def clip_identity(self) -> str:
-        return f"{self.clip.identity}; 100*cos, unclipped"
+        return digest([self.rules.identity, self.scenes is not None])
 
     @property
     def device_bytes(self) -> int:
         """What the encoders' weights hold on the GPU that they share with the generator; 0 on a CPU."""
-        encoders = (self.clip, self.fid.extractor) if self.fid else (self.clip,)
-        models = {id(each.model): each.model for each in encoders}.values()
+        models = {id(each.model): each.model for each in (self.clip, *self.extractors.values())}.values()
         weights = (parameter for model in models for parameter in model.parameters())
         return sum(each.numel() * each.element_size() for each in weights if each.is_cuda)
 
-    def look(self, pixels: Tensor, first: int) -> Scored:
-        """Features, CLIP scores and verdicts of pictures (N, 3, H, W) uint8; row 0 is prompt `first`."""
-        parts = [pixels[start : start + self.batch] for start in range(0, len(pixels), self.batch)]
-        clip_image = np.concatenate([self.clip.images(part) for part in parts])
-        features = None
-        if self.fid is not None:
-            shared, encode = self.fid.extractor is self.clip, self.fid.extractor.images
-            features = clip_image if shared else np.concatenate([encode(part) for part in parts])
-        scores = clip_scores(clip_image, self.texts[first : first + len(pixels)])
-        return Scored(
-            clip_image, features, tuple(float(score) for score in scores), self._judge(pixels, first)
-        )
+    def look(self, pixels: Tensor, first: int) -> Seen:
+        """What is seen in pictures (N, 3, H, W) uint8; the first of them is picture `first` of the cell."""
+        clip_image = self.clip.images(pixels)
+        features = {
+            name: clip_image if extractor.model is self.clip.model else extractor.images(pixels)
+            for name, extractor in self.extractors.items()
+        }
+        return Seen(features, self._values(clip_image, pixels, first), self._judge(pixels, first), clip_image)
 
-    def scores(self, scored: Scored) -> tuple[Score, ...]:
-        """The metrics over all pictures of a cell."""
-        found = [clip_score(scored.clip, identity=self.clip_identity)]
-        if self.fid is None or scored.fid_features is None:
-            found.append(no_fid(len(scored.clip), name=self.fid_name))
-        else:
-            source = self.fid
-            found.append(
-                fid(scored.fid_features, source.reference, name=self.fid_name, identity=source.identity)
-            )
-        if scored.verdicts is not None:
-            found.append(judge_all(scored.verdicts, identity=JUDGE))
-        return tuple(found)
+    def _values(self, clip_image: Array, pixels: Tensor, first: int) -> dict[str, Array]:
+        """What is known of each picture alone, by metric: (N,) float64."""
+        own = np.array([(first + i) // self.prompts.seeds_per_prompt for i in range(len(pixels))])
+        found: dict[str, Array] = {}
+        if "clip_score" in self.rules.scores:
+            found["clip_score"] = clip_scores(clip_image, self.texts[own])
+        if self.distractors is not None:
+            others = self.texts[self.distractors[own]]
+            found["zero_shot"] = zero_shot_hits(clip_image, self.texts[own], others).astype(np.float64)
+        found |= {name: guard(pixels) for name, guard in _GUARDS.items() if name in self.rules.scores}
+        return found
 
     def _judge(self, pixels: Tensor, first: int) -> tuple[dict[str, bool], ...] | None:
         if self.scenes is None:
@@ -118,33 +88,21 @@ class Scorer:
         from sdkit.shapes import judge
 
         readings = judge.read(pixels)
-        scenes = self.scenes[first : first + len(pixels)]
+        scenes = [self.scenes[(first + i) // self.prompts.seeds_per_prompt] for i in range(len(pixels))]
         return tuple(judge.verdict(reading, scene) for reading, scene in zip(readings, scenes, strict=True))
-
-
-def gather(parts: Sequence[Scored]) -> Scored:
-    """Several batches, in order, as one."""
-    verdicts = [part.verdicts for part in parts if part.verdicts is not None]
-    features = [part.fid_features for part in parts if part.fid_features is not None]
-    return Scored(
-        np.concatenate([part.clip_image for part in parts]),
-        np.concatenate(features) if features else None,
-        tuple(score for part in parts for score in part.clip),
-        tuple(each for part in verdicts for each in part) if verdicts else None,
-    )
 
 
 def load_scorer(
     plan: MetricsPlan,
-    prompts: Sequence[str],
+    prompts: PromptSet,
     reference: Reference | None,
     *,
     device: str,
-    size_px: tuple[int, int],
-    cache: Cache,
+    size_px: tuple[int, int] | None,
+    cache: ReferenceCache,
     on_reference: Callable[[int], object] | None = None,
 ) -> Scorer:
-    """Load the encoders, encode the captions and take the reference's moments, before any picture is made.
+    """Load the encoders, encode the captions and take the reference's features, before any picture is made.
 
     Args:
         size_px: width and height of the pictures to come; the judge reads the world's own size only.
@@ -153,48 +111,85 @@ def load_scorer(
     Raises:
         SdkitError: weights or reference pictures are missing, broken or out of reach.
     """
-    clip = load_clip(plan.clip, device)
+    clip = load_clip(plan.clip, device, batch=plan.batch)
+    wanted = {CATALOGUE[name].needs for name in plan.scores}
+    compared = reference if wanted & {Needs.REFERENCE, Needs.REFERENCE_FEATURES} else None
+    extractors = _extractors(plan, clip) if compared or Needs.LOGITS in wanted else {}
+    against: list[Against] = []
+    notes: list[str] = []
+    for name, extractor in extractors.items() if compared else ():
+        assert compared is not None
+        found = reference_features(
+            compared,
+            extractor,
+            features=Needs.REFERENCE_FEATURES in wanted,
+            on_batch=on_reference,
+            cache=cache,
+        )
+        against.append(Against(name, extractor.key, found.key, found.moments, found.features))
+        notes.extend(found.notes)
+    distractors = _distractors(plan, prompts)
     return Scorer(
         clip=clip,
-        fid=_fid_source(plan, clip, reference, cache, on_reference) if reference else None,
-        fid_name=f"fid[{plan.fid}]",
-        texts=clip.texts(prompts),
-        scenes=_scenes(prompts, size_px),
-        batch=plan.batch,
+        extractors=extractors,
+        rules=_rules(plan, prompts, clip, extractors, against, distractors),
+        texts=clip.texts(prompts.texts),
+        distractors=distractors,
+        scenes=_scenes(prompts.texts, size_px) if "judge_all" in plan.scores else None,
+        prompts=prompts,
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
-def _load_extractor(plan: MetricsPlan, clip: ClipEncoder) -> ImageEncoder:
-    if plan.fid == SHAPES_CLIP:
-        return clip if plan.clip == SHAPES else load_clip(SHAPES, clip.device)
-    from eval.scoring.inception import load_inception
-
-    return load_inception(plan.inception_weights, clip.device)
-
-
-def _fid_source(
+def _rules(
     plan: MetricsPlan,
+    prompts: PromptSet,
     clip: ClipEncoder,
-    reference: Reference,
-    cache: Cache,
-    on_reference: Callable[[int], object] | None,
-) -> FidSource:
-    extractor = _load_extractor(plan, clip)
-    identity = f"{extractor.identity}; moments float64; reference: {reference.identity}"
-    key = digest(identity)
-    if (kept := cache.read_moments(key)) is not None:
-        return FidSource(extractor, Moments(int(kept["n"]), kept["mean"], kept["covariance"]), identity)
-    features: list[Array] = []
-    for pixels in reference.batches(plan.batch):
-        features.append(extractor.images(pixels))
-        if on_reference is not None:
-            on_reference(len(pixels))
-    found = moments(np.concatenate(features))
-    cache.write_moments(key, {"n": np.array(found.n), "mean": found.mean, "covariance": found.covariance})
-    return FidSource(extractor, found, identity)
+    extractors: Mapping[str, ImageEncoder],
+    against: Sequence[Against],
+    distractors: Array | None,
+) -> Rules:
+    return Rules(
+        scores=plan.scores,
+        extractors=plan.extractors,
+        clip=clip.key,
+        captions=f"{len(prompts.texts)} captions, sha256:{digest(prompts.texts)[:16]}",
+        distractors=None if distractors is None else distractors.shape[1],
+        against=tuple(against),
+        logits={name: each.logits for name, each in extractors.items() if hasattr(each, "logits")},
+        encoders={name: each.key for name, each in extractors.items()},
+        clusters=_clusters(prompts),
+        converged=plan.converged,
+    )
 
 
-def _scenes(prompts: Sequence[str], size_px: tuple[int, int]) -> tuple[Scene, ...] | None:
+def _distractors(plan: MetricsPlan, prompts: PromptSet) -> Array | None:
+    """(number of prompts, K) places of other prompts; None where nobody asks, or there are no others."""
+    distinct = len(set(prompts.texts))
+    if "zero_shot" not in plan.scores or distinct < 2:
+        return None
+    return pick_distractors(prompts.texts, min(DISTRACTORS, distinct - 1), seed=0)
+
+
+def _extractors(plan: MetricsPlan, clip: ClipEncoder) -> dict[str, ImageEncoder]:
+    """By name, in the plan's order; the bundled scorer is loaded once where it serves twice."""
+    found: dict[str, ImageEncoder] = {}
+    for name in plan.extractors:
+        if name == SHAPES_CLIP and plan.clip == SHAPES:
+            found[name] = clip
+        else:
+            found[name] = load_extractor(name, clip.device, weights=plan.weights.get(name), batch=plan.batch)
+    return found
+
+
+def _clusters(prompts: PromptSet) -> tuple[int, ...] | None:
+    """For each picture the first place of its prompt's text; None where no text comes twice."""
+    first: dict[str, int] = {}
+    clusters = tuple(first.setdefault(text, index) for index, text in enumerate(prompts.rows))
+    return None if len(first) == len(clusters) else clusters
+
+
+def _scenes(prompts: Sequence[str], size_px: tuple[int, int] | None) -> tuple[Scene, ...] | None:
     from sdkit.shapes import world
 
     if size_px != (world.SIZE_PX, world.SIZE_PX):

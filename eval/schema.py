@@ -1,0 +1,130 @@
+"""The configuration's schema: what `conf/*.yaml` compose. Mutable, because OmegaConf fills it; never passed on.
+
+Every key is explained beside its default in `conf/`, or by the frozen record of `eval.records` that it becomes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+
+@dataclass
+class ModelConfig:
+    name: str = MISSING
+    source: str | None = None
+    width: int | None = None
+    height: int | None = None
+    negative_prompt: str = ""
+
+
+@dataclass
+class PromptsConfig:
+    name: str = MISSING
+    kind: str = MISSING
+    count: int | None = None
+    path: str | None = None
+    column: str | None = None
+    split: str = "held_out"
+    objects: str = "both"
+    captions: str = "first"
+    where: dict[str, str] = field(default_factory=dict)
+    contains: str | None = None
+    min_words: int | None = None
+    max_words: int | None = None
+    subset_seed: int | None = None
+    duplicates: str = "keep"
+    seeds_per_prompt: int = 1
+
+
+@dataclass
+class ReferenceConfig:
+    kind: str = MISSING
+    count: int = 0
+    path: str | None = None
+    images: str | None = None
+    crop: str = "none"
+    cache: str | None = None
+
+
+@dataclass
+class ConvergedConfig:
+    sampler: str = "dpmpp_2m_karras"
+    steps: int = 64
+    count: int = 8
+
+
+@dataclass
+class MetricsConfig:
+    clip: str = MISSING
+    extractors: list[str] = MISSING
+    scores: list[str] = MISSING
+    weights: dict[str, str] = field(default_factory=dict)
+    batch: int | None = None
+    converged: ConvergedConfig = field(default_factory=ConvergedConfig)
+
+
+@dataclass
+class WindowConfig:
+    score: str = MISSING
+    low: float = MISSING
+    high: float = MISSING
+    source: str = MISSING
+
+
+@dataclass
+class GridConfig:
+    sampler: list[str] = MISSING
+    steps: list[int] = MISSING
+    guidance: list[float] = MISSING
+    seed: int = 0
+    shared_seed: bool = False
+
+
+@dataclass
+class HardwareConfig:
+    device: str = MISSING
+    dtype: str = MISSING
+    batch: int = MISSING
+    timing_batch: int | None = None
+    latency_repeats: int = MISSING
+    throughput_repeats: int = MISSING
+    threads: int | None = None
+
+
+@dataclass
+class SweepConfig:
+    """What `conf/sweep.yaml` composes. Mutable, because OmegaConf fills it; never passed on."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    prompts: PromptsConfig = field(default_factory=PromptsConfig)
+    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    grid: GridConfig = field(default_factory=GridConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    windows: list[WindowConfig] = field(default_factory=list)
+    """Published ranges that scores are held against at the end."""
+    out: str | None = None
+    """The run's folder; None makes a name from the plan."""
+
+
+@dataclass
+class ScoreConfig:
+    """What `conf/score.yaml` composes."""
+
+    images: str | None = None
+    """Folder of the pictures."""
+    prompts: PromptsConfig = field(default_factory=PromptsConfig)
+    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    device: str = "cpu"
+    out: str | None = None
+
+
+def register() -> None:
+    """Make the schemas known to Hydra, under the names that the files in conf/ begin with."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="sweep_schema", node=SweepConfig)
+    ConfigStore.instance().store(name="score_schema", node=ScoreConfig)
