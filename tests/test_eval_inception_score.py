@@ -23,7 +23,8 @@ def test_it_equals_torch_fidelitys() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Metric `InceptionScore` will save all:UserWarning")
-def test_it_equals_torchmetrics_where_the_shuffle_is_the_same() -> None:
+@pytest.mark.filterwarnings("ignore:std:UserWarning")  # of its one split
+def test_over_one_split_it_equals_torchmetrics() -> None:
     from torchmetrics.image.inception import InceptionScore
 
     class Logits(torch.nn.Module):
@@ -44,6 +45,12 @@ def test_one_sure_class_for_all_gives_one_and_a_sure_class_each_their_number() -
     same[:, 2] = each[np.arange(50), np.arange(50) % 5] = 200
     assert inception_score(same, splits=1, seed=0).value == pytest.approx(1)
     assert inception_score(each, splits=1, seed=0).value == pytest.approx(5)
+
+
+def test_a_class_that_no_picture_can_be_of_changes_nothing() -> None:
+    logits = np.eye(4)[np.arange(39) % 3] * 2000
+    logits[:, 3] = -3000
+    assert inception_score(logits, splits=1, seed=0).value == pytest.approx(3)
 
 
 @settings(max_examples=20, deadline=None)

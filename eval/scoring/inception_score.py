@@ -46,5 +46,8 @@ def inception_score(logits: Array, *, splits: int = SPLITS, seed: int) -> Incept
 
 
 def _score(log_p: Array) -> float:
-    p = np.exp(log_p)
-    return float(np.exp((p * (log_p - np.log(p.mean(axis=0)))).sum(axis=1).mean()))
+    from scipy.special import logsumexp
+
+    # The mean's logarithm from logarithms: a class that no picture can be of would give log 0.
+    log_mean = logsumexp(log_p, axis=0) - np.log(len(log_p))
+    return float(np.exp((np.exp(log_p) * (log_p - log_mean)).sum(axis=1).mean()))

@@ -12,6 +12,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 NEAREST_K = 5
 """The default of the authors' own code for density and coverage."""
 BLOCK = 2048
+"""Rows a side of a block of distances: (2048, 2048) of float64 is 32 MiB."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,12 @@ def prdc(features: Array, reference: Array, *, nearest_k: int = NEAREST_K, block
     balls = np.zeros(len(made), dtype=np.int64)
     nearest = np.full(len(real), np.inf)
     recalled = np.zeros(len(real), dtype=bool)
-    for start in range(0, len(made), block):
-        distances = _distances(real, made[start : start + block])  # (M, block)
-        balls[start : start + block] = (distances < real_radius[:, None]).sum(axis=0)
-        nearest = np.minimum(nearest, distances.min(axis=1))
-        recalled |= (distances < made_radius[start : start + block][None, :]).any(axis=1)
+    for left in _slices(len(real), block):
+        for top in _slices(len(made), block):
+            distances = _distances(real[left], made[top])
+            balls[top] += (distances < real_radius[left, None]).sum(axis=0)
+            nearest[left] = np.minimum(nearest[left], distances.min(axis=1))
+            recalled[left] |= (distances < made_radius[None, top]).any(axis=1)
     return PRDC(
         precision=float((balls > 0).mean()),
         recall=float(recalled.mean()),
@@ -69,11 +71,18 @@ def _checked(features: Array, nearest_k: int) -> Array:
 
 def _radii(rows: Array, nearest_k: int, block: int) -> Array:
     """Distance of each row to its k-th nearest other row, (N,)."""
-    found = [
-        np.partition(_distances(rows[start : start + block], rows), nearest_k, axis=1)[:, nearest_k]
-        for start in range(0, len(rows), block)
-    ]
-    return np.concatenate(found)
+    found = np.empty(len(rows))
+    for left in _slices(len(rows), block):
+        near = np.empty((len(rows[left]), 0))
+        for top in _slices(len(rows), block):
+            near = np.concatenate([near, _distances(rows[left], rows[top])], axis=1)
+            near = np.partition(near, min(nearest_k, near.shape[1] - 1), axis=1)[:, : nearest_k + 1]
+        found[left] = near.max(axis=1)  # of k + 1, since each row is nearest to itself
+    return found
+
+
+def _slices(n: int, block: int) -> list[slice]:
+    return [slice(start, start + block) for start in range(0, n, block)]
 
 
 def _distances(first: Array, second: Array) -> Array:
