@@ -225,7 +225,7 @@ def test_samplers_are_listed_with_their_price_and_schedules(capsys: pytest.Captu
     assert rows["heun"].split()[:6] == ["heun", "Heun", "diffusion", "2", "2N-1", "deterministic"]
     assert rows["pndm"].split()[4] == "N+1"
     assert "stochastic" in rows["euler_a"]
-    assert rows["ddim"].endswith("default sgm_uniform")
+    assert rows["ddim"].endswith("default sgm_uniform leading")
 
 
 def test_samplers_as_json_hold_every_field(capsys: pytest.CaptureFixture[str]) -> None:
