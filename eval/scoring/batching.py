@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -100,7 +101,7 @@ class Batching:
         self._settled = self.size == count
 
 
-class Batched:
+class Batched(ABC):
     """An encoder of pictures that leaves their batches to `batching`."""
 
     batching: Batching
@@ -114,9 +115,9 @@ class Batched:
         """
         return self.batching.run(self._encode, pixels)
 
+    @abstractmethod
     def _encode(self, pixels: Tensor) -> Array:
         """Features of one batch."""
-        raise NotImplementedError
 
 
 def check_pixels(pixels: Tensor) -> None:
