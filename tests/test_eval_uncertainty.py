@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from eval.scoring.uncertainty import mean_interval, paired_difference, wilson
+from eval.scoring.uncertainty import jackknife_difference, mean_interval, paired_difference, wilson
 
 
 def test_the_interval_of_a_mean_is_student_t() -> None:
@@ -62,3 +62,26 @@ def test_wilson_agrees_with_scipy(successes: int, n: int) -> None:
 def test_wilson_refuses_impossible_counts(successes: int, n: int) -> None:
     with pytest.raises(ValueError, match="successes"):
         wilson(successes, n)
+
+
+def test_clusters_of_one_size_are_students_interval_over_their_means() -> None:
+    values = np.random.default_rng(4).normal(30, 2, (25, 4))
+    found = mean_interval(values.ravel().tolist(), clusters=np.repeat(np.arange(25), 4).tolist())
+    means = values.mean(axis=1)
+    expected = stats.t.interval(0.95, 24, means.mean(), stats.sem(means))
+    assert (found.low, found.high) == pytest.approx(expected)
+
+
+def test_a_paired_difference_is_scipys() -> None:
+    first, second = np.random.default_rng(5).normal(0, 1, (2, 40))
+    found = paired_difference(first.tolist(), second.tolist())
+    expected = stats.ttest_rel(first, second).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_deleting_one_row_at_a_time_gives_a_mean_its_own_interval() -> None:
+    first, second = np.random.default_rng(6).normal(0, 1, (2, 50, 1))
+    found = jackknife_difference(first, second, lambda rows: float(rows.mean()), groups=50, seed=0)
+    expected = paired_difference(first.ravel().tolist(), second.ravel().tolist())
+    assert found.value == pytest.approx(expected.value)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
