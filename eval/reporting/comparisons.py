@@ -14,7 +14,7 @@ import numpy as np
 
 from eval.records import CellResult, Run
 from eval.reporting import axes
-from eval.reporting.fid_rows import FidRows, fid_rows
+from eval.reporting.fid_rows import FidRows, Kept, fid_rows
 from eval.reporting.shared_rows import Array, Images, SharedRows, shared_rows
 from eval.scoring.catalogue import base_name
 from eval.scoring.moments import Moments
@@ -58,15 +58,21 @@ class Comparison:
 def compare(run: Run, features: Features, reference: Reference) -> tuple[Comparison, ...]:
     """Each cell against the best one, for every score of the run, in the order of the tables."""
     results = axes.separated(run.results)
+    kept: Kept = {}
     return tuple(
         row
         for name in axes.score_names(results)
-        for row in _compare(name, results, run.images, features, reference)
+        for row in _compare(name, results, run.images, features, reference, kept)
     )
 
 
 def _compare(
-    name: str, results: Sequence[CellResult], images: Images, features: Features, reference: Reference
+    name: str,
+    results: Sequence[CellResult],
+    images: Images,
+    features: Features,
+    reference: Reference,
+    kept: Kept,
 ) -> Iterator[Comparison]:
     place = axes.column(results, name).best if name in axes.known_names(results) else None
     if place is None:
@@ -79,7 +85,9 @@ def _compare(
         if axes.score_of(result, name) is None:
             yield _row(name, result, best, reason=_why_missing(result, name))
     if base_name(name) in FIDS:
-        yield from _by_fid(name, best, scored, fid_rows(name, best, scored, images, features, reference))
+        yield from _by_fid(
+            name, best, scored, fid_rows(name, best, scored, images, features, reference, kept)
+        )
         return
     shared = shared_rows(best, scored, images, name)
     if shared is None or not _is_mean_of(shared, name):

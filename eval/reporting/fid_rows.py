@@ -19,6 +19,9 @@ from eval.scoring.multiple import max_t
 from eval.scoring.uncertainty import LEVEL, Interval
 from sdkit._errors import SdkitError
 
+Kept = dict[tuple[str, str, tuple[object, ...] | None], FidSample]
+"""(extractor, cell key, clusters) -> sample: each costs up to three eigendecompositions of (D, D)."""
+
 
 @dataclass(frozen=True)
 class FidRows:
@@ -39,12 +42,14 @@ def fid_rows(
     images: Images,
     features: Callable[[str], Mapping[str, Array]],
     reference: Callable[[str], Moments | None],
+    kept: Kept,
 ) -> FidRows:
     """Each scored cell's FID less the best one's.
 
     Args:
         name: the score's name, with the extractor in brackets.
         features: cell key -> extractor -> (N, D); read once a cell.
+        kept: samples that another score of the same extractor needed before; new ones are added.
     """
     extractor = name.partition("[")[2].partition("]")[0]
     keys = [best.cell.key, *(each.cell.key for each in scored if each.cell.key != best.cell.key)]
@@ -56,7 +61,7 @@ def fid_rows(
         return FidRows(
             reasons=dict.fromkeys(keys, f"the run keeps no moments of the reference for {extractor}")
         )
-    samples, reasons = _samples(keys, extractor, moments, images, features)
+    samples, reasons = _samples(keys, extractor, moments, images, features, kept)
     if best.cell.key not in samples:
         why = f"the best cell has none to compare with: {reasons[best.cell.key]}"
         return FidRows(reasons=dict.fromkeys(keys, why) | reasons)
@@ -74,6 +79,7 @@ def _samples(
     moments: Moments,
     images: Images,
     features: Callable[[str], Mapping[str, Array]],
+    kept: Kept,
 ) -> tuple[dict[str, FidSample], dict[str, str]]:
     """What is needed of each cell, and why it is not there; the first key is the best cell's."""
     target = fid_target(moments)
@@ -96,7 +102,10 @@ def _samples(
         elif len(found) < 2 or not np.isfinite(found).all():
             reasons[key] = "its features are too few, or not finite"
         else:
-            samples[key] = fid_sample(found, target, seed=SEED, clusters=clusters)
+            place = (extractor, key, None if clusters is None else tuple(clusters))
+            if place not in kept:
+                kept[place] = fid_sample(found, target, seed=SEED, clusters=clusters)
+            samples[key] = kept[place]
     return samples, reasons
 
 

@@ -24,6 +24,8 @@ from eval.records import SCHEMA_VERSION, Cell, CellResult, ImageRow, Plan, Run
 from eval.running.atomic import RunFolderError, make_folder, probe, write_atomic
 from eval.running.serial import decode, encode
 from eval.scoring.moments import Moments
+from eval.scoring.moments_file import read_moments, write_moments
+from sdkit._errors import InvalidRequest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,12 +111,10 @@ class RunFolder:
 
     def write_reference(self, extractor: str, moments: Moments) -> None:
         """Keep the reference's moments, as one extractor sees it, beside the run: differences of FID need them."""
-        held = {
-            "mu": moments.mean,
-            "sigma": moments.covariance,
-            "n": np.array(-1 if moments.n is None else moments.n),
-        }
-        write_atomic(self.root / f"reference-{extractor}.npz", _npz(held))
+        try:
+            write_moments(self.root / f"reference-{extractor}.npz", moments, style="sdkit")
+        except InvalidRequest as error:
+            raise RunFolderError(str(error)) from error
 
 
 def load_run(folder: Path) -> Run:
@@ -148,11 +148,9 @@ def load_reference(folder: Path, extractor: str) -> Moments | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            n = int(stored["n"])
-            return Moments(None if n < 0 else n, stored["mu"], stored["sigma"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise RunFolderError(f"{path} cannot be read ({error}); run the sweep again") from error
+        return read_moments(path)
+    except InvalidRequest as error:
+        raise RunFolderError(f"{error}; run the sweep again") from error
 
 
 def load_features(folder: Path, key: str) -> dict[str, Array]:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eval.scoring.frechet import root
 from eval.scoring.moments import Array, Moments, moments
 from eval.scoring.uncertainty import LEVEL, Interval, Units, student_interval, units
 
@@ -86,11 +87,7 @@ class _Basis:
 
 def fid_target(reference: Moments) -> FidTarget:
     """The reference with the root of its covariance; costs one eigendecomposition."""
-    from scipy.linalg import eigh
-
-    values, vectors = eigh(reference.covariance)
-    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
-    return FidTarget(reference.mean, root, float(np.trace(reference.covariance)))
+    return FidTarget(reference.mean, root(reference.covariance), float(np.trace(reference.covariance)))
 
 
 def fid_sample(
