@@ -265,7 +265,7 @@ class ImageRow:
     path: str
     """Relative to the run's folder; never derived from the prompt."""
     values: dict[str, float] = field(default_factory=dict)
-    """What is known of this picture alone, by metric: "clip_score", "zero_shot", "saturation" ..."""
+    """Its part in each score that is a mean over pictures: "clip_score", "saturation", "kid[shapes-clip]" ..."""
     judge: dict[str, bool] | None = None
     """Attribute -> right; on `shapes` only."""
 

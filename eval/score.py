@@ -48,9 +48,9 @@ def score(composed: DictConfig) -> int:
     scorer = _scorer(plan, pairing.prompts, pairing.files)
     with counting("pictures", len(pairing.files)) as bar:
         seen = gather(list(_look(scorer, pairing.files, bar.update)))
-    scores = cell_scores(seen, scorer.rules)
-    folder = write_scored(plan, pairing, seen, scores)
-    sys.stdout.write(f"{scores_text(scores)}\n\n")
+    scored = cell_scores(seen, scorer.rules)
+    folder = write_scored(plan, pairing, seen, scored)
+    sys.stdout.write(f"{scores_text(scored.scores)}\n\n")
     for line in (*pairing.notes, *pairing.prompts.notes, *scorer.notes):
         sys.stdout.write(f"{line}\n")
     sys.stdout.write(f"scores: {os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else folder}\n")

@@ -16,10 +16,12 @@ from eval.scoring.cell_scores import (
     Against,
     Converged,
     Rules,
+    Scored,
     Seen,
     cell_scores,
     gather,
 )
+from eval.scoring.kernels import kid_values
 from eval.scoring.moments import moments
 from eval.scoring.uncertainty import mean_interval, wilson
 
@@ -58,12 +60,14 @@ def seen(n: int = 40, *, judged: bool = True, shift: float = 0.0) -> Seen:
     return Seen({"shapes-clip": features}, values, verdicts, features)
 
 
-def by_name(found: tuple[Score, ...]) -> dict[str, Score]:
-    return {each.name: each for each in found}
+def by_name(found: Scored) -> dict[str, Score]:
+    return {each.name: each for each in found.scores}
 
 
 def test_every_score_that_is_asked_for_is_there_once_in_that_order() -> None:
-    found = cell_scores(seen(), RULES, Converged({"latent_rmse": np.ones(4), "ssim": np.ones(4)}, "heun 64"))
+    found = cell_scores(
+        seen(), RULES, Converged({"latent_rmse": np.ones(4), "ssim": np.ones(4)}, "heun 64")
+    ).scores
     assert [each.name.split("[")[0] for each in found] == list(EVERY)
     for each in found:
         assert (each.value is None) <= (each.reason is not None), "what is missing has its reason"
@@ -129,6 +133,35 @@ def test_several_pictures_a_prompt_count_by_prompt() -> None:
     assert 0 <= found["judge_all"].low <= found["judge_all"].high <= 1
 
 
+@pytest.mark.parametrize("clusters", [None, tuple(index // 4 for index in range(40))])
+def test_scores_that_are_means_over_pictures_say_each_pictures_part_and_have_its_interval(
+    clusters: tuple[int, ...] | None,
+) -> None:
+    what = seen(shift=1.0)
+    scored = cell_scores(what, replace(RULES, clusters=clusters))
+    found = by_name(scored)
+    for name in ("clip_score", "kid[shapes-clip]", "cmmd[shapes-clip]", "density[shapes-clip]"):
+        expected = mean_interval(scored.values[name].tolist(), clusters=clusters)
+        assert (found[name].value, found[name].low, found[name].high) == (
+            expected.value,
+            expected.low,
+            expected.high,
+        )
+        assert found[name].reason is None
+    np.testing.assert_array_equal(
+        scored.values["kid[shapes-clip]"], kid_values(what.features["shapes-clip"], REFERENCE)
+    )
+    inside = scored.values["precision[shapes-clip]"]
+    assert set(inside) == {0.0, 1.0}
+    assert found["precision[shapes-clip]"].value == pytest.approx(inside.mean())
+    if clusters is None:
+        assert found["precision[shapes-clip]"].low == wilson(int(inside.sum()), 40).low
+    for name in ("recall[shapes-clip]", "coverage[shapes-clip]"):
+        assert found[name].low is None
+        assert "whole set" in str(found[name].reason)
+        assert name not in scored.values
+
+
 def test_what_cannot_be_had_says_why() -> None:
     found = by_name(cell_scores(seen(judged=False), RULES, Converged({}, "", "euler_a draws noise")))
     assert "bundled world" in str(found["judge_all"].reason)
@@ -149,7 +182,7 @@ def test_batches_gather_to_the_whole_in_order() -> None:
         for a, b in ((0, 7), (7, 8), (8, 40))
     ]
     again = gather(parts)
-    assert cell_scores(again, RULES) == cell_scores(whole, RULES)
+    assert cell_scores(again, RULES).scores == cell_scores(whole, RULES).scores
 
 
 def test_the_rules_identity_follows_everything_that_moves_a_score() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from eval.reporting.comparisons import Comparison, compare
 from eval.reporting.shared_rows import Array
 from eval.reporting.tables import write_comparisons_csv
 from eval.scoring.frechet_interval import paired_fid_difference
+from eval.scoring.kernels import cmmd_values, kid_values
 from eval.scoring.moments import Moments, moments
 from sdkit._errors import SdkitError
 
@@ -146,6 +148,32 @@ def test_pictures_of_one_prompt_are_one_cluster(metric: str) -> None:
     assert "over 30 prompts" in method
 
 
+@pytest.mark.parametrize("values", [kid_values, cmmd_values])
+def test_kid_and_cmmd_are_compared_by_the_jackknife_of_their_difference(
+    values: Callable[[Array, Array], Array],
+) -> None:
+    world = World()
+    reference = RNG.normal(0, 1, (200, WIDTH))
+    name, parts = "kid[shapes-clip]", {}
+    for sampler, shift in (("a", 0.0), ("b", 0.3)):
+        result = world.add(sampler, shift)
+        key = result.cell.key
+        parts[key] = values(world.features[key]["shapes-clip"], reference)
+        of_all = score(name, float(parts[key].mean()), False)
+        world.results[-1] = replace(result, scores=(*result.scores, of_all))
+        rows = zip(world.images[key], parts[key], strict=True)
+        world.images[key] = tuple(replace(r, values=r.values | {name: float(each)}) for r, each in rows)
+    (row,) = world.rows(name).values()
+    assert row.cell_key is not None
+    assert row.best_key is not None
+    cell, best = parts[row.cell_key], parts[row.best_key]
+    expected = stats.ttest_rel(cell, best).confidence_interval(0.95)
+    assert row.difference == pytest.approx(cell.mean() - best.mean())
+    assert row.difference > 0
+    assert (row.low, row.high) == pytest.approx((expected.low, expected.high))
+    assert (row.reason, row.n) == (None, N)
+
+
 def test_a_share_of_pictures_is_compared_as_a_mean() -> None:
     world = World()
     world.add("a", 0.0)
@@ -187,13 +215,13 @@ def test_scores_without_paired_intervals_or_direction_are_a_row_with_its_reason(
         world.add(
             sampler,
             0.0,
-            score("kid[shapes-clip]", 0.1, False),
+            score("recall[shapes-clip]", 0.1),
             score("saturation", 0.4, None),
             score("cmmd[x]", None),
         )
     reasons = {row.metric: row.reason for row in world.compare() if row.cell is None}
     assert reasons == {
-        "kid[shapes-clip]": "no paired interval is known for this score",
+        "recall[shapes-clip]": "no paired interval is known for this score",
         "saturation": "neither direction is better",
         "cmmd[x]": "no cell has a value",
     }

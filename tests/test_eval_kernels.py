@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 
-from eval.scoring.kernels import cmmd, kid
+from eval.scoring.kernels import cmmd, cmmd_values, kid, kid_values
 
 rng = np.random.default_rng(0)
 FIRST = rng.normal(size=(60, 12))
@@ -92,6 +94,36 @@ def test_both_are_symmetric_and_blind_to_order_and_to_the_block(
         assert metric(second, first) == pytest.approx(found, rel=1e-9, abs=1e-10)
         again = metric(draws.permutation(first), draws.permutation(second), block=block)
         assert again == pytest.approx(found, rel=1e-9, abs=1e-10)
+
+
+def _jackknifed(statistic: Callable[[np.ndarray], float], rows: np.ndarray) -> np.ndarray:
+    """Pseudo-values by their definition: leave each row out in turn."""
+    n, whole = len(rows), statistic(rows)
+    return np.array([n * whole - (n - 1) * statistic(np.delete(rows, i, axis=0)) for i in range(n)])
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(4, 25), m=st.integers(2, 30), block=st.integers(1, 40))
+def test_each_pictures_part_in_kid_is_the_jackknifes_pseudo_value(
+    seed: int, n: int, m: int, block: int
+) -> None:
+    draws = np.random.default_rng(seed)
+    first, second = draws.normal(size=(n, 5)), draws.normal(size=(m, 5)) + 0.5
+    found = kid_values(first, second, block=block)
+    np.testing.assert_allclose(found, _jackknifed(lambda rows: kid(rows, second), first), atol=1e-9)
+
+
+def test_each_pictures_part_in_cmmd_is_the_jackknifes_but_for_the_own_pairs() -> None:
+    found = cmmd_values(FIRST, MORE)
+    expected = _jackknifed(lambda rows: cmmd(rows, MORE), FIRST)
+    assert found.mean() == pytest.approx(cmmd(FIRST, MORE), rel=1e-12)
+    # The jackknife takes the own pairs' 1/N off the mean, and its spread differs by the order of 1/N².
+    np.testing.assert_allclose(found - found.mean(), expected - expected.mean(), rtol=0, atol=0.01)
+    assert found.std() == pytest.approx(expected.std(), rel=2 / len(FIRST) ** 2 * 10)
+
+
+def test_two_pictures_have_parts_too() -> None:
+    assert kid_values(FIRST[:2], SECOND).mean() == pytest.approx(_by_scikit_learn(FIRST[:2], SECOND))
 
 
 def test_identical_sets_are_at_distance_zero_and_kid_lies_below() -> None:

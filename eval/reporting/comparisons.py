@@ -1,8 +1,8 @@
 """Every cell against the best one, score by score, with intervals that hold for all pairs of cells at once. Pure.
 
-Scores that are means over pictures are compared by max-T over the pictures' values. FID and its limit are
-compared at N = infinity over the same prompts and seeds, as `eval.scoring.frechet_interval` has it. Where a
-difference or its interval is not known, the row says why.
+Scores that are means over pictures, KID and CMMD by the jackknife's pseudo-values among them, are compared by
+max-T over the pictures' values. FID and its limit are compared at N = infinity over the same prompts and seeds,
+as `eval.scoring.frechet_interval` has it. Where a difference or its interval is not known, the row says why.
 """
 
 from __future__ import annotations

@@ -12,11 +12,11 @@ from eval.reporting.axes import doubt_beside, score_title, text
 from eval.reporting.tables import images_frame, scores_frame, to_csv
 from eval.running.atomic import probe, write_atomic
 from eval.running.serial import encode
-from eval.scoring.cell_scores import Seen
+from eval.scoring.cell_scores import Scored, Seen
 from eval.scoring.pairing import Pairing
 
 
-def write_scored(plan: ScorePlan, pairing: Pairing, seen: Seen, scores: Sequence[Score]) -> Path:
+def write_scored(plan: ScorePlan, pairing: Pairing, seen: Seen, scored: Scored) -> Path:
     """Write scores.csv, images.csv and scores.json into the plan's folder; the folder.
 
     Raises:
@@ -24,9 +24,9 @@ def write_scored(plan: ScorePlan, pairing: Pairing, seen: Seen, scores: Sequence
     """
     folder = Path(plan.folder)
     probe(folder)
-    write_atomic(folder / "scores.json", encode(tuple(scores)))
-    write_atomic(folder / "scores.csv", to_csv(scores_frame(scores)))
-    write_atomic(folder / "images.csv", to_csv(images_frame(_rows(plan, pairing, seen))))
+    write_atomic(folder / "scores.json", encode(scored.scores))
+    write_atomic(folder / "scores.csv", to_csv(scores_frame(scored.scores)))
+    write_atomic(folder / "images.csv", to_csv(images_frame(_rows(plan, pairing, seen, scored))))
     return folder
 
 
@@ -45,7 +45,7 @@ def _line(score: Score) -> str:
     return shown + doubt_beside(score.unreliable)
 
 
-def _rows(plan: ScorePlan, pairing: Pairing, seen: Seen) -> tuple[ImageRow, ...]:
+def _rows(plan: ScorePlan, pairing: Pairing, seen: Seen, scored: Scored) -> tuple[ImageRow, ...]:
     """One row a picture; nobody knows its seed."""
     root = Path(plan.images).expanduser()
     verdicts = seen.verdicts or (None,) * seen.n
@@ -56,7 +56,7 @@ def _rows(plan: ScorePlan, pairing: Pairing, seen: Seen) -> tuple[ImageRow, ...]
             None,
             prompt,
             str(file.relative_to(root)),
-            {name: float(column[index]) for name, column in seen.values.items()},
+            {name: float(column[index]) for name, column in scored.values.items()},
             verdict,
         )
         for index, (file, prompt, verdict) in enumerate(

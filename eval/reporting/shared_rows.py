@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from eval.records import CellResult, ImageRow
-from eval.scoring.catalogue import base_name
+from eval.scoring.catalogue import unmarked
 from eval.scoring.multiple import MaxT, max_t
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -81,7 +81,7 @@ def shared_rows(
 
 def values_of(rows: Sequence[ImageRow], name: str) -> dict[Place, float]:
     """What is known of each picture by itself, by its place; pictures without a value are left out."""
-    found = {(row.index, row.seed, row.prompt): _value(row, base_name(name)) for row in rows}
+    found = {(row.index, row.seed, row.prompt): _value(row, unmarked(name)) for row in rows}
     return {place: value for place, value in found.items() if value is not None}
 
 

@@ -13,7 +13,7 @@ from eval.running.generator import Batch
 from eval.running.grid import denoiser_rows
 from eval.running.measure import clock, peak_memory, time_cell
 from eval.running.progress import Progress
-from eval.scoring.cell_scores import Converged, Seen, cell_scores, gather
+from eval.scoring.cell_scores import Scored, Seen, cell_scores, gather
 from sdkit._errors import SdkitError
 
 
@@ -62,7 +62,7 @@ def _compute(bench: Bench, cell: Cell, progress: Progress) -> CellResult:
     made = _pictures(bench, cell, progress)
     progress.stage(f"{cell.label}: scores")
     converged = bench.converged.measure(cell, made.first) if bench.converged else None
-    scores = cell_scores(made.seen, bench.scorer.rules, converged)
+    scored = cell_scores(made.seen, bench.scorer.rules, converged)
     progress.stage(f"{cell.label}: timing")
     timing = time_cell(generator, bench.text, cell, hardware, text_s=bench.text_s, warm=made.fresh)
     memory = peak_memory(generator, bench.text, cell, hardware, scorer_bytes=bench.scorer.device_bytes)
@@ -70,13 +70,13 @@ def _compute(bench: Bench, cell: Cell, progress: Progress) -> CellResult:
         cell=cell,
         device=generator.device_name,
         model_evals=_evals(bench, cell),
-        scores=scores,
+        scores=scored.scores,
         timing=timing,
         memory=memory,
         generate_s=made.generate_s,
     )
     features = {"clip_image": made.seen.clip_image, **made.seen.features}
-    rows = _image_rows(bench, cell, made.seen, converged)
+    rows = _image_rows(bench, cell, made.seen, scored)
     bench.folder.write_cell(result, rows, features, bench.setup)
     return result
 
@@ -134,10 +134,8 @@ def _reporter(progress: Progress, start: int, stop: int, evals: int) -> Callable
     return lambda step: progress.pictures(start + (stop - start) * min(1.0, step / evals))
 
 
-def _image_rows(bench: Bench, cell: Cell, seen: Seen, converged: Converged | None) -> tuple[ImageRow, ...]:
+def _image_rows(bench: Bench, cell: Cell, seen: Seen, scored: Scored) -> tuple[ImageRow, ...]:
     verdicts = seen.verdicts or (None,) * cell.count
-    far = converged.values if converged else {}
-    columns = {**seen.values, **far}
     return tuple(
         ImageRow(
             cell.key,
@@ -145,7 +143,7 @@ def _image_rows(bench: Bench, cell: Cell, seen: Seen, converged: Converged | Non
             seed,
             prompt,
             bench.folder.image_path(cell.key, index),
-            {name: float(column[index]) for name, column in columns.items() if index < len(column)},
+            {name: float(column[index]) for name, column in scored.values.items() if index < len(column)},
             verdict,
         )
         for index, (prompt, seed, verdict) in enumerate(

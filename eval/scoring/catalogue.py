@@ -153,7 +153,12 @@ def metric(name: str) -> Metric:
 
 def base_name(name: str) -> str:
     """A column's name without its extractor and without the mark of a second identity."""
-    return name.partition("[")[0].partition(" ")[0]
+    return unmarked(name).partition("[")[0]
+
+
+def unmarked(name: str) -> str:
+    """A column's name, with its extractor, without the mark of a second identity."""
+    return name.partition(" ")[0]
 
 
 def title_of(name: str) -> str:

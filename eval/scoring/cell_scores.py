@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,8 +15,8 @@ from eval.scoring.catalogue import CATALOGUE, unreliable_fid
 from eval.scoring.frechet import frechet_distance, frechet_distance_of_features
 from eval.scoring.frechet_interval import FidTarget, fid_sample, fid_target, infinity_of
 from eval.scoring.inception_score import inception_score
-from eval.scoring.kernels import cmmd, kid
-from eval.scoring.manifold import prdc
+from eval.scoring.kernels import cmmd_values, kid_values
+from eval.scoring.manifold import NEAREST_K, PRDC, prdc
 from eval.scoring.metric import Metric, Needs
 from eval.scoring.moments import Moments, moments
 from eval.scoring.uncertainty import Interval, mean_interval, wilson
@@ -26,6 +26,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 NO_REFERENCE = "no reference pictures were given (reference=none)"
 NO_PICTURES = "the reference is given as moments; this score needs its pictures"
 FID_NO_INTERVAL = "no interval: resampling biases FID upwards; fid_inf has one, and so have differences"
+WHOLE_SET = "no interval: it is of the whole set, no mean over pictures"
 SEED = 0
 """Of everything that is drawn here: subsets of an extrapolation, splits of the Inception score."""
 
@@ -115,13 +116,23 @@ def gather(parts: Sequence[Seen]) -> Seen:
     )
 
 
-def cell_scores(seen: Seen, rules: Rules, converged: Converged | None = None) -> tuple[Score, ...]:
+@dataclass(frozen=True)
+class Scored:
+    """A cell's scores, and each picture's part in those that are means over pictures."""
+
+    scores: tuple[Score, ...]
+    values: Mapping[str, Array]
+    """Score's name -> (K,) float64 of the first K pictures, whose mean is the score; for KID and CMMD the jackknife's
+    pseudo-values."""
+
+
+def cell_scores(seen: Seen, rules: Rules, converged: Converged | None = None) -> Scored:
     """Every score that was asked for, in that order; one that cannot be computed is there with its reason.
 
     Args:
         converged: None where nothing is measured against a converged run, as with pictures from elsewhere.
     """
-    neighbours = _Neighbours(rules.clusters)
+    parts = _Parts(rules)
     found: list[Score] = []
     for name in rules.scores:
         metric = CATALOGUE[name]
@@ -131,7 +142,7 @@ def cell_scores(seen: Seen, rules: Rules, converged: Converged | None = None) ->
         elif metric.needs is Needs.CAPTIONS:
             found.append(_of_captions(metric, seen, rules))
         elif metric.needs in (Needs.REFERENCE, Needs.REFERENCE_FEATURES):
-            found.extend(_of_reference(metric, seen, rules, neighbours))
+            found.extend(_of_reference(metric, seen, rules, parts))
         elif metric.needs is Needs.LOGITS:
             found.extend(_of_logits(metric, seen, rules))
         elif metric.needs is Needs.PIXELS:
@@ -140,7 +151,8 @@ def cell_scores(seen: Seen, rules: Rules, converged: Converged | None = None) ->
             found.append(_of_converged(metric, seen, rules, converged))
         else:
             found.append(_of_judge(metric, seen, rules))
-    return tuple(found)
+    far = converged.values if converged else {}
+    return Scored(tuple(found), {**seen.values, **parts.values, **far})
 
 
 def _missing(metric: Metric, seen: Seen, rules: Rules, reason: str) -> Iterator[Score]:
@@ -179,12 +191,12 @@ def _of_captions(metric: Metric, seen: Seen, rules: Rules) -> Score:
     return metric.score(found, seen.n, encoder=rules.clip, reference=reference, reason=why)
 
 
-def _of_reference(metric: Metric, seen: Seen, rules: Rules, neighbours: _Neighbours) -> Iterator[Score]:
+def _of_reference(metric: Metric, seen: Seen, rules: Rules, parts: _Parts) -> Iterator[Score]:
     if not rules.against:
         yield from _missing(metric, seen, rules, NO_REFERENCE)
     for against in rules.against:
         features, name = seen.features[against.extractor], against.extractor
-        value, reason, unreliable = _distance(metric, features, against, neighbours)
+        value, reason, unreliable = _distance(metric, features, against, parts)
         yield metric.score(
             value,
             seen.n,
@@ -197,24 +209,21 @@ def _of_reference(metric: Metric, seen: Seen, rules: Rules, neighbours: _Neighbo
 
 
 def _distance(
-    metric: Metric, features: Array, against: Against, neighbours: _Neighbours
+    metric: Metric, features: Array, against: Against, parts: _Parts
 ) -> tuple[float | Interval | None, str | None, str | None]:
     """Value, why there is none or no interval, and why it is unreliable."""
     n, reference = len(features), against.moments
     if metric.needs is Needs.REFERENCE_FEATURES:
         if against.features is None:
             return None, NO_PICTURES, None
-        return (
-            neighbours.value(metric.name, features, against.features),
-            "no interval: see its differences",
-            None,
-        )
+        value = parts.value(metric, features, against, against.features)
+        return value, None if isinstance(value, Interval) else WHOLE_SET, None
     label = unreliable_fid(n, reference.width, reference.n)
     if metric.name == "fid":
         return _fid(features, against), FID_NO_INTERVAL, label
     if n <= reference.width:
         return None, f"fid_inf needs at least {reference.width + 1} pictures for full rank, got {n}", None
-    sample = fid_sample(features, against.target, seed=SEED, clusters=neighbours.clusters)
+    sample = fid_sample(features, against.target, seed=SEED, clusters=parts.rules.clusters)
     found = infinity_of(sample)
     short = f"no interval from {n} pictures: two halves of full rank need {2 * (reference.width + 1)}"
     return found, None if found.low is not None else short, label
@@ -226,21 +235,37 @@ def _fid(features: Array, against: Against) -> float:
     return frechet_distance(moments(features), against.moments)
 
 
-class _Neighbours:
-    """Scores of features against features; the four of one computation are computed once a cell."""
+@dataclass
+class _Parts:
+    """Scores of a cell's features against a reference's, with each picture's part in them."""
 
-    def __init__(self, clusters: tuple[int, ...] | None) -> None:
-        self.clusters = clusters
-        self._found: dict[int, Mapping[str, float]] = {}
+    rules: Rules
+    values: dict[str, Array] = field(default_factory=dict)
+    """Score's name -> (N,) float64, for those that are means over the cell's pictures."""
+    _manifolds: dict[str, PRDC] = field(default_factory=dict)
+    """By extractor: the four of one computation."""
 
-    def value(self, name: str, features: Array, reference: Array) -> float:
+    def value(self, metric: Metric, features: Array, against: Against, reference: Array) -> float | Interval:
+        """The score; with its interval, of this reference as it is, where it is a mean over pictures."""
+        own = self._own(metric.name, features, against, reference)
+        if own is None:
+            return float(getattr(self._manifolds[against.extractor], metric.name))
+        self.values[metric.named(against.extractor)] = own
+        if metric.name == "precision":
+            return _share([bool(each) for each in own], self.rules)
+        return _mean(own, self.rules)
+
+    def _own(self, name: str, features: Array, against: Against, reference: Array) -> Array | None:
         if name == "kid":
-            return kid(features, reference)
+            return kid_values(features, reference)
         if name == "cmmd":
-            return cmmd(features, reference)
-        if id(reference) not in self._found:
-            self._found[id(reference)] = asdict(prdc(features, reference))
-        return self._found[id(reference)][name]
+            return cmmd_values(features, reference)
+        if against.extractor not in self._manifolds:
+            self._manifolds[against.extractor] = prdc(features, reference)
+        balls = self._manifolds[against.extractor].balls
+        if name == "precision":
+            return (balls > 0).astype(np.float64)
+        return balls / NEAREST_K if name == "density" else None
 
 
 def _of_logits(metric: Metric, seen: Seen, rules: Rules) -> Iterator[Score]:

@@ -29,17 +29,7 @@ def kid(features: Array, reference: Array, *, block: int = BLOCK) -> float:
 
     Source: Bińkowski et al., Demystifying MMD GANs (2018).
     """
-    first, second = _checked(features, reference)
-    n, m, width = len(first), len(second), first.shape[1]
-
-    def cubic(x: Array, y: Array) -> Array:
-        base = x @ y.T / width + 1
-        return np.asarray(base * base * base)  # ten times as fast as a power
-
-    within = _off_diagonal(first, cubic, block) / (n * (n - 1)) + _off_diagonal(second, cubic, block) / (
-        m * (m - 1)
-    )
-    return within - 2 * _total(first, second, cubic, block) / (n * m)
+    return float(kid_values(features, reference, block=block).mean())
 
 
 def cmmd(features: Array, reference: Array, *, block: int = BLOCK) -> float:
@@ -53,15 +43,61 @@ def cmmd(features: Array, reference: Array, *, block: int = BLOCK) -> float:
 
     Source: Jayasumana et al., Rethinking FID: Towards a Better Evaluation Metric for Image Generation (2024).
     """
+    return float(cmmd_values(features, reference, block=block).mean())
+
+
+def kid_values(features: Array, reference: Array, *, block: int = BLOCK) -> Array:
+    """The jackknife's pseudo-values of KID by rows of `features`, (N,): their mean is KID, their spread its error's.
+
+    The reference is a given: only `features` are drawn. Raises ValueError as `kid`.
+
+    Source: Arvesen, Jackknifing U-statistics (1969).
+    """
+    first, second = _checked(features, reference)
+    width = first.shape[1]
+
+    def cubic(x: Array, y: Array) -> Array:
+        base = x @ y.T / width + 1
+        return np.asarray(base * base * base)  # ten times as fast as a power
+
+    m = len(second)
+    own = _row_sums(second, second, cubic, block) - _diagonal(second, cubic, block)
+    return _pseudo_values(first, second, cubic, block) + float(own.sum()) / (m * (m - 1))
+
+
+def cmmd_values(features: Array, reference: Array, *, block: int = BLOCK) -> Array:
+    """The same of CMMD. Pairs of a row with itself, which are all alike, are no part of the spread."""
     first, second = (unit(each) for each in _checked(features, reference))
 
     # exp(-d) - 1 with expm1: at unit length d is at most 0.02, and 1 - d would lose six digits.
     def gaussian(x: Array, y: Array) -> Array:
         return np.asarray(np.expm1((x @ y.T - 1) / CMMD_SIGMA**2))
 
-    n, m = len(first), len(second)
-    within = _total(first, first, gaussian, block) / n**2 + _total(second, second, gaussian, block) / m**2
-    return CMMD_SCALE * (within - 2 * _total(first, second, gaussian, block) / (n * m))
+    own = float(_row_sums(second, second, gaussian, block).sum()) / len(second) ** 2
+    values = _pseudo_values(first, second, gaussian, block, own_pairs=True)
+    return np.asarray(CMMD_SCALE * (values + own))
+
+
+def _pseudo_values(
+    first: Array, second: Array, kernel: Kernel, block: int, *, own_pairs: bool = False
+) -> Array:
+    """Those of the two terms of MMD² in which `first` stands, (N,).
+
+    The mean kernel of all pairs, U, is (S_1 + … + S_N) / (N (N - 1)) with S the sums over other rows; without
+    row i it is (S_1 + … + S_N - 2 S_i) / ((N - 1) (N - 2)).
+
+    Args:
+        own_pairs: pairs of a row with itself count as well, as (N - 1) / N of U and their mean over N.
+    """
+    n = len(first)
+    diagonal = _diagonal(first, kernel, block)
+    sums = _row_sums(first, first, kernel, block) - diagonal
+    within = sums.mean() / (n - 1)
+    if n > 2:
+        within = within + 2 * (sums - sums.mean()) / (n - 2)
+    if own_pairs:
+        within = within * (n - 1) / n + diagonal.mean() / n
+    return np.asarray(within - 2 * _row_sums(first, second, kernel, block) / len(second))
 
 
 def _checked(features: Array, reference: Array) -> tuple[Array, Array]:
@@ -73,20 +109,16 @@ def _checked(features: Array, reference: Array) -> tuple[Array, Array]:
     return features.astype(np.float64), reference.astype(np.float64)
 
 
-def _total(first: Array, second: Array, kernel: Kernel, block: int) -> float:
-    """Sum of the kernel over all pairs."""
-    return float(
-        sum(
-            kernel(first[i : i + block], second[j : j + block]).sum()
-            for i in range(0, len(first), block)
-            for j in range(0, len(second), block)
-        )
-    )
+def _row_sums(first: Array, second: Array, kernel: Kernel, block: int) -> Array:
+    """Sum of the kernel over `second` for each row of `first`, (N,)."""
+    sums = np.zeros(len(first))
+    for i in range(0, len(first), block):
+        for j in range(0, len(second), block):
+            sums[i : i + block] += kernel(first[i : i + block], second[j : j + block]).sum(axis=1)
+    return sums
 
 
-def _off_diagonal(rows: Array, kernel: Kernel, block: int) -> float:
-    """Sum of the kernel over all pairs of different rows."""
-    own = sum(
-        float(np.trace(kernel(rows[i : i + block], rows[i : i + block]))) for i in range(0, len(rows), block)
-    )
-    return _total(rows, rows, kernel, block) - own
+def _diagonal(rows: Array, kernel: Kernel, block: int) -> Array:
+    """Kernel of each row with itself, (N,), rounded as in the sums that it is taken from."""
+    parts = [rows[i : i + block] for i in range(0, len(rows), block)]
+    return np.concatenate([np.diagonal(kernel(part, part)) for part in parts])

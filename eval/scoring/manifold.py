@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ class PRDC:
     """In how many of the reference's balls a picture lies, over k; less moved by outliers than precision."""
     coverage: float
     """Share of the reference's balls that hold a picture."""
+    balls: Array = field(compare=False, repr=False)
+    """(N,) int: in how many of the reference's balls each picture lies; precision and density are means over it."""
 
 
 def prdc(features: Array, reference: Array, *, nearest_k: int = NEAREST_K, block: int = BLOCK) -> PRDC:
@@ -58,6 +60,7 @@ def prdc(features: Array, reference: Array, *, nearest_k: int = NEAREST_K, block
         recall=float(recalled.mean()),
         density=float(balls.mean() / nearest_k),
         coverage=float((nearest < real_radius).mean()),
+        balls=balls,
     )
 
 

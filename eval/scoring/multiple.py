@@ -1,4 +1,4 @@
-"""Many comparisons at once: Holm's adjusted p values, and max-T intervals of all differences between cells."""
+"""Many comparisons at once: max-T intervals of all differences between cells."""
 
 from __future__ import annotations
 
@@ -15,26 +15,6 @@ CHUNK = 1 << 22
 """Numbers in one block of multipliers or of differences: 32 MiB."""
 ROUNDING = 1e-10
 """A difference whose spread is below this share of the cells' own has none: it is float64's rounding of sums."""
-
-
-def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """Adjusted p values, 0..1, in the order given: those at most alpha are significant together at alpha.
-
-    Holds under any dependence between the tests.
-
-    Raises:
-        ValueError: a p value outside 0..1.
-
-    Source: Holm, A simple sequentially rejective multiple test procedure (1979).
-    """
-    given = np.asarray(p_values, dtype=np.float64)
-    if not ((given >= 0) & (given <= 1)).all():
-        raise ValueError("p values must be 0..1, got one outside or missing")
-    order = np.argsort(given, kind="stable")
-    stepped = np.maximum.accumulate(given[order] * (given.size - np.arange(given.size)))
-    adjusted = np.empty(given.size)
-    adjusted[order] = np.minimum(1.0, stepped)
-    return tuple(float(each) for each in adjusted)
 
 
 @dataclass(frozen=True)

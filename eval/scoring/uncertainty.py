@@ -1,9 +1,9 @@
-"""Intervals: of a mean, of a paired difference, of a share, of any statistic's difference. Pure functions of rows."""
+"""Intervals: of a mean, of a paired difference, of a share. Pure functions of rows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,49 +119,6 @@ def paired_difference(
         raise ValueError(f"a paired difference needs equal lengths, got {len(first)} and {len(second)}")
     differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
     return mean_interval(differences, clusters=clusters, level=level)
-
-
-def jackknife_difference(
-    first: Array,
-    second: Array,
-    statistic: Callable[[Array], float],
-    *,
-    groups: int = 50,
-    seed: int,
-    clusters: Sequence[object] | None = None,
-    level: float = LEVEL,
-) -> Interval:
-    """`statistic(first) - statistic(second)`, bias-corrected, with a delete-a-group jackknife's t interval.
-
-    The same rows are deleted from both sides, so what they share cancels. Costs 2 (groups + 1) calls of
-    the statistic; for smooth statistics (KID, CMMD), not for medians or counts of neighbours.
-
-    Args:
-        first, second: features (N, D); rows at one index share prompt and seed.
-        groups: number of groups of units; every unit its own group where there are fewer.
-        seed: decides which units share a group.
-
-    Raises:
-        ValueError: the numbers of rows differ, or not one label a row.
-
-    Source: Busing, Meijer, van der Leeden, Delete-m jackknife for unequal m (1999), eq. 5-8.
-    """
-    if len(first) != len(second):
-        raise ValueError(f"a paired difference needs equal lengths, got {len(first)} and {len(second)}")
-    by = units(len(first), clusters)
-    whole = statistic(first) - statistic(second)
-    if by.count < 2 or groups < 2:
-        return Interval(whole, None, None)
-    parts = np.array_split(np.random.default_rng(seed).permutation(by.count), min(groups, by.count))
-    pseudo, ratios = np.empty(len(parts)), np.empty(len(parts))
-    for index, part in enumerate(parts):
-        kept = ~np.isin(by.codes, part)
-        without = statistic(first[kept]) - statistic(second[kept])
-        ratios[index] = by.rows / (by.rows - int(kept.sum()))
-        pseudo[index] = ratios[index] * whole - (ratios[index] - 1) * without
-    estimate = float((pseudo / ratios).sum())
-    error = math.sqrt(float(((pseudo - estimate) ** 2 / (ratios - 1)).mean()))
-    return student_interval(estimate, error, len(parts) - 1, level)
 
 
 def student_interval(value: float, error: float, freedom: int, level: float = LEVEL) -> Interval:

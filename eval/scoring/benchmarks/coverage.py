@@ -18,6 +18,8 @@ import numpy as np
 
 from eval.scoring.benchmarks import simulated as sim
 from eval.scoring.frechet_interval import FidTarget, difference_of, fid_sample, fid_target, infinity_of
+from eval.scoring.kernels import CMMD_SCALE, CMMD_SIGMA, cmmd_values, kid_values
+from eval.scoring.moments import Array
 from eval.scoring.multiple import max_t
 from eval.scoring.uncertainty import Interval, mean_interval, paired_difference
 
@@ -25,6 +27,8 @@ SIZES = (256, 1000, 5000)
 CELLS = 12
 DRAWS = 1000
 """Of the max-T's signs: fewer than the default 4,000, to do more sweeps."""
+POPULATION, REFERENCE = 5000, 1000
+"""Rows of the finite populations that KID's and CMMD's cells are drawn from, and of their reference."""
 BAR = (0.94, 0.96)
 MUST = ("CLIP mean", "paired CLIP difference", "paired FID difference")
 """Intervals that have to cover within the bar, at every size."""
@@ -94,6 +98,71 @@ def grid_cases(rng: np.random.Generator, n: int, seed: int) -> dict[str, list[Ca
     }
 
 
+@dataclass(frozen=True)
+class KernelWorld:
+    """Two finite populations whose rows pair off, a reference, and the exact mean kernels between them."""
+
+    reference: Array
+    cells: tuple[Array, Array]
+    within: dict[str, tuple[float, float]]
+    """By score, of two independent draws from each population: rows meet themselves as well."""
+    across: dict[str, tuple[float, float]]
+    own: float
+    """KID's kernel over different rows of the reference."""
+
+    def gap(self, name: str, n: int) -> float:
+        """Difference of the two populations, for CMMD at N = n: of its pairs, n are a row with itself."""
+        share = (n - 1) / n if name == "CMMD" else 1.0
+        within, across = self.within[name], self.across[name]
+        return share * (within[0] - within[1]) - 2 * (across[0] - across[1])
+
+
+@cache
+def kernel_world() -> KernelWorld:
+    """Drawn once; its means over all pairs are computed apart from `eval.scoring.kernels`."""
+    world, rng = sim.world(), np.random.default_rng(6)
+    (reference,) = sim.features(rng, REFERENCE, (world.reference,), world.centres)
+    near, far = sim.features(rng, POPULATION, (world.near, world.far), world.centres)
+    within, across = {}, {}
+    for name, kernel in (("KID", _cubic), ("CMMD", _gaussian)):
+        within[name] = (_mean_kernel(kernel, near, near), _mean_kernel(kernel, far, far))
+        across[name] = (_mean_kernel(kernel, near, reference), _mean_kernel(kernel, far, reference))
+    table = _cubic(reference, reference)
+    own = float((table.sum() - np.trace(table)) / (REFERENCE * (REFERENCE - 1)))
+    return KernelWorld(reference, (near, far), within, across, own)
+
+
+def _cubic(first: Array, second: Array) -> Array:
+    base = first @ second.T / first.shape[1] + 1
+    return np.asarray(base * base * base)
+
+
+def _gaussian(first: Array, second: Array) -> Array:
+    one, other = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (first, second))
+    return np.asarray(CMMD_SCALE * np.exp((one @ other.T - 1) / CMMD_SIGMA**2))
+
+
+def _mean_kernel(kernel: Callable[[Array, Array], Array], first: Array, second: Array) -> float:
+    parts = np.array_split(np.arange(len(first)), -(-len(first) // 1000))
+    return float(sum(kernel(first[part], second).sum() for part in parts) / (len(first) * len(second)))
+
+
+def kernel_cases(rng: np.random.Generator, n: int, seed: int) -> dict[str, list[Case]]:
+    """KID and the paired differences of KID and of CMMD, by the jackknife's pseudo-values."""
+    del seed
+    known = kernel_world()
+    rows = rng.integers(POPULATION, size=n)
+    near, far = (cell[rows] for cell in known.cells)
+    kids = [kid_values(each, known.reference) for each in (near, far)]
+    cmmds = [cmmd_values(each, known.reference) for each in (near, far)]
+    value = known.within["KID"][0] - 2 * known.across["KID"][0] + known.own
+    return {
+        "KID": [Case(mean_interval(kids[0]), value)],
+        "paired KID difference": [Case(paired_difference(*kids), known.gap("KID", n))],
+        "paired CMMD difference": [Case(paired_difference(*cmmds), known.gap("CMMD", n))],
+    }
+
+
 @cache
 def truth() -> tuple[sim.World, FidTarget, float, float]:
     """The world, its reference made ready, and the true FID of the near and of the far cell."""
@@ -130,6 +199,7 @@ EXPERIMENTS = (
     Experiment(SIZES, fid_cases),
     # Four times as dear for each row: a cluster's kernel needs a (D, D) matrix of its own.
     Experiment(SIZES[:1], clustered_fid_cases),
+    Experiment(SIZES[:2], kernel_cases),  # at N = 5,000 a sweep takes N² = 25 million kernels, four times
 )
 
 
@@ -191,6 +261,8 @@ HEAD = """# How often the 95 % intervals cover
 to the left, whose noise grows with the prompt's difficulty; features of 64 dimensions, the bundled scorer's, from a
 mixture of prompts' classes and skewed noise; cells share prompt and seed row by row. True FID of the two cells:
 {near:.3f} and {far:.3f}, at N = infinity, against a reference without error. `simulated.py` has the definitions.
+KID's and CMMD's cells are drawn with replacement from finite populations of 5,000 such rows, whose mean kernels are
+known exactly.
 Columns: share of sweeps whose interval holds the truth (for max-T: all intervals of a sweep at once), its binomial
 standard error, the median width over the width that the estimate's own spread calls for, and the estimate's mean
 error in units of that spread.
