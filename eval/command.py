@@ -13,6 +13,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from eval.running.atomic import RunFolderGaveOut
+from eval.running.stopping import Stopped
 from eval.schema import ScoreConfig, SweepConfig, register
 from sdkit._errors import SdkitError
 
@@ -35,6 +37,12 @@ def run_command(
         # A user's mistake is said in one line here: Hydra would put a line of its own before it.
         try:
             codes.append(work(composed))
+        except Stopped as stopped:
+            sys.stderr.write(f"{stopped}; the same command goes on from here\n")
+            codes.append(stopped.exit_code)
+        except RunFolderGaveOut as error:
+            refuse(str(error))
+            codes.append(3)
         except SdkitError as error:
             codes.append(refuse(str(error)))
         except OmegaConfBaseException as error:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from eval.records import (
     ConvergedPlan,
+    ExecutionPlan,
     GridPlan,
     HardwarePlan,
     MetricsPlan,
@@ -48,6 +49,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
 DTYPES = ("float32", "float16", "bfloat16")
 PROMPT_KINDS = ("shapes", "file")
+EXECUTORS = ("local", "ray")
 CONVERGED_SCORES = {"latent_rmse", "ssim"}
 T = TypeVar("T")
 
@@ -106,6 +108,7 @@ def to_plan(composed: DictConfig) -> Plan:
         hardware=_hardware(config.hardware),
         folder="",
         windows=tuple(_window(each) for each in config.windows),
+        execution=_execution(config),
     )
     check_range("grid.seed", grid.seed, 0, MAX_SEED - 2 * len(plan.prompts.rows))
     folder = config.out or str(ROOT / "reports" / _folder_name(plan))
@@ -261,7 +264,36 @@ def _hardware(hardware: HardwareConfig) -> HardwarePlan:
 
 def _folder_name(plan: Plan) -> str:
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", plan.model.name).strip("-.") or "model"
-    return f"{safe}-{digest(asdict(plan))[:8]}"
+    return f"{safe}-{digest(plan.asked)[:8]}"
+
+
+def _execution(config: SweepConfig) -> ExecutionPlan:
+    executor = config.executor
+    _one_of("executor.kind", executor.kind, EXECUTORS)
+    if executor.workers is not None:
+        check_range("executor.workers", executor.workers, 1, MAX_BATCH)
+    given = config.hardware.devices
+    devices = [given] if isinstance(given, str) else given
+    if devices is not None and (
+        not isinstance(devices, list) or not devices or not all(isinstance(each, str) for each in devices)
+    ):
+        raise InvalidRequest(
+            f"hardware.devices must be a list such as [cuda:0,cuda:1], or all, got {given!r}"
+        )
+    if devices and executor.kind == "ray":
+        raise InvalidRequest(
+            "hardware.devices is for executor=local; Ray gives each worker its own: executor.workers, "
+            "executor.gpus_per_worker"
+        )
+    return ExecutionPlan(
+        executor=executor.kind,
+        devices=tuple(devices or ()),
+        workers=executor.workers,
+        cpus_per_worker=executor.cpus_per_worker,
+        gpus_per_worker=executor.gpus_per_worker,
+        address=executor.address,
+        store=config.store,
+    )
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:

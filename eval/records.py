@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass, field
 
 from eval.identity import Score
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised when a stored cell can no longer be read as it was written; stored with every cell."""
+PIXELS_VERSION = 2
+"""Raised when the same cell would have other pixels: a part of its key."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,25 @@ class HardwarePlan:
 
 
 @dataclass(frozen=True)
+class ExecutionPlan:
+    """Who does the work and where finished cells may come from. Decides no figure, so it names no folder."""
+
+    executor: str = "local"
+    """"local" or "ray"."""
+    devices: tuple[str, ...] = ()
+    """One process each: "cuda:0", "cpu" ...; one may come twice. Empty is `ModelPlan.device` in this process,
+    ("all",) every GPU of the machine."""
+    workers: int | None = None
+    """Actors under Ray; None is one a GPU of the cluster."""
+    cpus_per_worker: float | None = None
+    gpus_per_worker: float | None = None
+    address: str | None = None
+    """Ray's head; None is the one of the environment, or a cluster of its own on this machine."""
+    store: str | None = None
+    """Folder of other runs whose whole cells are taken over; None is the one that the run's own folder lies in."""
+
+
+@dataclass(frozen=True)
 class Window:
     """A published range that a score is held against."""
 
@@ -157,6 +178,14 @@ class Plan:
     folder: str
     """The run's folder."""
     windows: tuple[Window, ...] = ()
+    execution: ExecutionPlan = field(default_factory=ExecutionPlan)
+
+    @property
+    def asked(self) -> dict[str, object]:
+        """All that decides a figure, as plain values: what names the run's folder."""
+        found = asdict(self)
+        del found["execution"], found["folder"]
+        return found
 
 
 @dataclass(frozen=True)
@@ -181,7 +210,7 @@ class Cell:
     @property
     def key(self) -> str:
         """Sixteen hex digits; the same for the same pixels."""
-        return digest([SCHEMA_VERSION, asdict(self)])[:16]
+        return digest([PIXELS_VERSION, asdict(self)])[:16]
 
     def seeds(self, start: int, stop: int) -> tuple[int, ...]:
         """Seeds of the pictures `start`..`stop - 1`: one each, or the one that all share."""

@@ -46,14 +46,24 @@ def rebuild(folder: Path) -> Path:
     """
     from eval.reporting.comparisons import compare
     from eval.reporting.html import write_report
-    from eval.reporting.tables import write_cells_csv, write_comparisons_csv, write_images_csv
+    from eval.reporting.tables import (
+        cells_frame,
+        images_frame,
+        write_cells_csv,
+        write_comparisons_csv,
+        write_images_csv,
+        write_parquet,
+    )
     from eval.running.store import load_features, load_reference, load_run
 
     run = load_run(folder)
     compared = compare(run, partial(load_features, folder), partial(load_reference, folder))
     write_comparisons_csv(compared, folder / "comparisons.csv")
+    rows = [row for found in run.images.values() for row in found]
     write_cells_csv(run.results, folder / "cells.csv")
-    write_images_csv([row for rows in run.images.values() for row in rows], folder / "images.csv")
+    write_images_csv(rows, folder / "images.csv")
+    write_parquet(cells_frame(run.results), folder / "cells.parquet")
+    write_parquet(images_frame(rows), folder / "images.parquet")
     return write_report(folder)
 
 

@@ -6,6 +6,7 @@ Every key is explained beside its default in `conf/`, or by the frozen record of
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -91,6 +92,16 @@ class HardwareConfig:
     latency_repeats: int = MISSING
     throughput_repeats: int = MISSING
     threads: int | None = None
+    devices: Any = None
+
+
+@dataclass
+class ExecutorConfig:
+    kind: str = MISSING
+    workers: int | None = None
+    cpus_per_worker: float | None = None
+    gpus_per_worker: float | None = None
+    address: str | None = None
 
 
 @dataclass
@@ -103,10 +114,15 @@ class SweepConfig:
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     grid: GridConfig = field(default_factory=GridConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    executor: ExecutorConfig = field(default_factory=ExecutorConfig)
     windows: list[WindowConfig] = field(default_factory=list)
     """Published ranges that scores are held against at the end."""
     out: str | None = None
     """The run's folder; None makes a name from the plan."""
+    store: str | None = None
+    """Folder of other runs whose whole cells are taken over; None is the one that the run's folder lies in."""
+    plan: bool = False
+    """True says what would be done, what is done already, and what it will take; and stops."""
 
 
 @dataclass

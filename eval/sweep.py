@@ -1,8 +1,9 @@
 """Sweep samplers, steps and guidance over prompts: `python eval/sweep.py [group=option] [key=value]`.
 
 Runs every cell of the grid, scores and times it, and writes one folder below reports/ with the tables
-and report.html. The same command again takes up what is whole. Exit code: 0, 1 when a cell failed,
-2 when the command cannot be met, 130 when interrupted.
+and report.html. The same command again takes up what is whole. Exit code: 0 when every cell has its result,
+3 when some failed or the disk gave out, 2 when the command cannot be met, 130 or 143 when it was stopped by
+SIGINT or SIGTERM.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
@@ -20,36 +22,88 @@ from omegaconf import DictConfig  # noqa: E402
 
 from eval.command import run_command  # noqa: E402
 from eval.config import CONF, to_plan, to_yaml  # noqa: E402
-from eval.records import CellResult  # noqa: E402
+from eval.records import CellResult, Plan  # noqa: E402
+
+if TYPE_CHECKING:
+    from eval.running.run_log import RunLog
+    from eval.running.store import RunFolder
+
+SOME_FAILED = 3
 
 
 def sweep(composed: DictConfig) -> int:
     """Run one sweep and print what it found; the exit code."""
+    from eval.running.lock import sole_writer
+    from eval.running.run_log import RunLog
+    from eval.running.store import RunFolder
+
+    plan = to_plan(composed)
+    if composed.plan:
+        from eval.running.dry_run import plan_lines
+
+        for line in plan_lines(plan):
+            print(line)
+        return 0
+    log = RunLog(Path(plan.folder))
+    folder = RunFolder(Path(plan.folder), log.note)
+    folder.prepare()
+    with sole_writer(folder.root):
+        try:
+            folder.tidy()
+            return _sweep(plan, to_yaml(composed), folder, log)
+        finally:
+            folder.discard_if_empty()
+
+
+def _sweep(plan: Plan, config_yaml: str, folder: RunFolder, log: RunLog) -> int:
     from eval.report import rebuild
     from eval.reporting.terminal import winners_text
-    from eval.running.bench import prepare
-    from eval.running.progress import duration
-    from eval.running.runner import run_grid
-    from eval.running.store import RunFolder, load_run
+    from eval.running.executors import make_pool
+    from eval.running.mirror import open_mirror
+    from eval.running.progress import Progress, duration
+    from eval.running.reuse import other_runs
+    from eval.running.runner import GridRun, rows_of_grid
+    from eval.running.stopping import stopping
+    from eval.running.store import load_run
     from eval.scoring.windows import window_lines
 
     started = time.monotonic()
-    plan = to_plan(composed)
-    folder = RunFolder(Path(plan.folder))
-    folder.prepare()
+    pool = make_pool(plan, folder.root)
     try:
-        bench = prepare(plan, folder)
-    except BaseException:
-        folder.discard_if_empty()
-        raise
-    folder.write_head(plan, to_yaml(composed), bench.environment, bench.cells)
-    results = run_grid(bench)
+        described = pool.start()
+        folder.write_head(plan, config_yaml, described.environment, described.cells)
+        log.say(f"begun: {len(described.cells)} cells, {pool.workers} workers, {described.device_name}")
+        progress = Progress(
+            [cell.label for cell in described.cells],
+            rows_of_grid(described),
+            described.evals,
+            [cell.count for cell in described.cells],
+            pool.workers,
+        )
+        elsewhere = other_runs(folder.root, plan.execution.store)
+        mirror = open_mirror(plan.execution.store, folder.root.name)
+        with stopping() as stop:
+            run = GridRun(
+                pool,
+                folder,
+                described,
+                plan.hardware.batch,
+                stop,
+                log.say,
+                elsewhere=elsewhere,
+                mirror=mirror,
+            )
+            results = run.run(progress)
+    finally:
+        pool.close()
     report = rebuild(folder.root)
     print(f"\n{winners_text(load_run(folder.root))}\n\n{_accounts(results)}")
-    for line in (*bench.scorer.notes, *plan.prompts.notes, *window_lines(results, plan.windows)):
+    for line in (*described.notes, *plan.prompts.notes, *log.notes, *window_lines(results, plan.windows)):
         print(line)
-    print(f"report: {_shown(report)}\ntime: {duration(time.monotonic() - started)}")
-    return 1 if any(result.error for result in results) else 0
+    took = duration(time.monotonic() - started)
+    log.say(f"ended: {_accounts(results)}; {took}")
+    print(f"report: {_shown(report)}\ntime: {took}")
+    return SOME_FAILED if any(result.error for result in results) else 0
 
 
 def main(arguments: list[str] | None = None) -> int:

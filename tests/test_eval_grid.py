@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from eval.records import (
     Cell,
@@ -18,8 +21,10 @@ from eval.records import (
     PromptSet,
     ReferencePlan,
 )
-from eval.running.grid import Spent, denoiser_rows, grid_cells, seconds_left
+from eval.running.batch_file import BatchRecord
+from eval.running.grid import Spent, denoiser_rows, grid_cells, seconds_left, spans_missing
 from eval.running.progress import Progress, duration
+from eval.running.tasks import Make
 
 PLAN = Plan(
     model=ModelPlan("m", "m", "cpu", "float32"),
@@ -109,28 +114,87 @@ def test_time_left_is_never_negative() -> None:
     assert left >= 0
 
 
+def _progress(workers: int = 1, stream: io.StringIO | None = None) -> Progress:
+    """Two cells of four pictures, whose denoiser rows are 8 and 16."""
+    return Progress(["a", "b"], [8, 16], [2, 4], [4, 4], workers, stream or io.StringIO())
+
+
 def test_away_from_a_terminal_each_cell_is_one_line() -> None:
     stream = io.StringIO()
-    cells = _cells()
-    progress = Progress([8, 16], 2, stream)
+    cells, progress = _cells(), _progress(stream=stream)
     for index in (0, 1):
-        progress.start(index, cells[index].label)
-        progress.pictures(1)
+        progress.expect(index, [(0, 4)])
+        progress.start(Make(index, 0, 4))
+        progress.part(Make(index, 0, 4), 0.5)
+        progress.made(Make(index, 0, 4), 1.0)
         error = "out of memory" if index else None
-        progress.finish(CellResult(cells[index], "cpu", 4, error=error))
+        line = progress.finish(index, CellResult(cells[index], "cpu", 4, error=error), 1.0)
+        assert stream.getvalue().endswith(f"{line}\n")
     progress.close()
     lines = stream.getvalue().splitlines()
     assert len(lines) == 2
     assert lines[0].startswith("[1/2] ddim · 4 steps · g 1:")
     assert "failed: out of memory" in lines[1]
+    assert progress.failures == 1
 
 
 def test_a_cell_that_was_reused_tells_nothing_about_time() -> None:
-    progress = Progress([8, 16], 2, io.StringIO())
-    progress.start(0, "x")
-    progress.finish(CellResult(_cells()[0], "cpu", 4, reused=True))
-    assert progress.left(0.0, 1) is None
+    progress = _progress()
+    progress.finish(0, CellResult(_cells()[0], "cpu", 4, reused=True), 0.0)
+    progress.expect(1, [(0, 4)])
+    assert progress.left() is None
     progress.close()
+
+
+def test_time_left_counts_batches_and_finishes_and_is_shared_by_the_workers() -> None:
+    for workers in (1, 2):
+        progress = _progress(workers)
+        progress.expect(0, [(0, 2), (2, 4)])
+        progress.expect(1, [(0, 4)])
+        progress.made(Make(0, 0, 2), 4.0)  # 4 rows: 1 s a row
+        assert progress.left() == pytest.approx((4 + 16) / workers)
+        progress.made(Make(0, 2, 4), 4.0)
+        progress.finish(0, CellResult(_cells()[0], "cpu", 2), 3.0)  # 2 calls: 1.5 s a call
+        assert progress.left() == pytest.approx((16 + 6) / workers)
+        progress.start(Make(1, 0, 4))
+        progress.part(Make(1, 0, 4), 0.25)
+        assert progress.left() == pytest.approx((12 + 6) / workers)
+        progress.close()
+
+
+def test_a_batch_whose_worker_died_waits_again() -> None:
+    progress = _progress()
+    progress.expect(0, [(0, 2), (2, 4)])
+    progress.made(Make(0, 0, 2), 4.0)
+    progress.start(Make(0, 2, 4))
+    progress.part(Make(0, 2, 4), 0.5)
+    progress.again(Make(0, 2, 4))
+    assert progress.left() == pytest.approx(4.0)
+    progress.close()
+
+
+def _record(start: int, stop: int, look: str = "now") -> BatchRecord:
+    return BatchRecord(start, stop, (), look, None, None)
+
+
+def test_what_is_missing_of_a_cell_is_its_gaps_in_batches_and_what_another_looked_at() -> None:
+    assert spans_missing(10, 4, [], "now") == [(0, 4), (4, 8), (8, 10)]
+    assert spans_missing(10, 4, [_record(0, 4), _record(4, 8), _record(8, 10)], "now") == []
+    assert spans_missing(10, 4, [_record(0, 4), _record(8, 10)], "now") == [(4, 8)]
+    assert spans_missing(10, 3, [_record(0, 4), _record(8, 10)], "now") == [(4, 7), (7, 8)]
+    assert spans_missing(10, 4, [_record(4, 8, "before")], "now") == [(0, 4), (4, 8), (8, 10)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(count=st.integers(1, 40), batch=st.integers(1, 50), cuts=st.sets(st.integers(0, 40)), data=st.data())
+def test_what_is_missing_and_what_is_there_are_every_picture_once(
+    count: int, batch: int, cuts: set[int], data: st.DataObject
+) -> None:
+    edges = sorted({0, count} | {cut for cut in cuts if cut < count})
+    kept = [_record(a, b) for a, b in pairwise(edges) if data.draw(st.booleans())]
+    spans = spans_missing(count, batch, kept, "now") + [each.span for each in kept]
+    assert sorted(index for start, stop in spans for index in range(start, stop)) == list(range(count))
+    assert all(stop - start > 0 for start, stop in spans)
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         found = rows(each.cell, clip.value) if clip and clip.value else ()
         for row in found:
             Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(root / row.path)
-        disk.write_cell(each, found, {}, "scoring")
+        disk.write_cell(each, found, "scoring")
     return root
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,10 @@ from eval.records import (
 )
 from eval.running import atomic
 from eval.running.atomic import RunFolderError, probe, require_space, write_atomic
+from eval.running.batch_file import BatchRecord, unpack
 from eval.running.serial import decode, encode
 from eval.running.store import RunFolder, load_features, load_reference, load_run
+from eval.scoring.cell_scores import Seen
 from eval.scoring.moments import Moments
 
 CELL = Cell("f" * 16, "ddim", 4, 3.0, "d" * 64, 2, 0, 8, 6, "float32", "cpu")
@@ -79,7 +82,15 @@ ROWS = tuple(
     )
     for i in (0, 1)
 )
-FEATURES = {"clip_image": np.ones((2, 3), np.float32), "shapes-clip": np.zeros((2, 4), np.float32)}
+FEATURES = {"clip_image": np.ones((2, 3), np.float32), "inception": np.zeros((2, 4), np.float32)}
+SEEN = Seen(
+    {"inception": FEATURES["inception"]},
+    {"zero_shot": np.array([1.0, 0.0]), "clip_score": np.array([30.0, 31.0])},
+    ({"shape": True, "relation": False}, {"size": True}),
+    FEATURES["clip_image"],
+)
+RECORD = BatchRecord(0, 2, (), "look", 1.5, SEEN)
+PIXELS = torch.randint(0, 256, (2, 3, 6, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
 
 
 @pytest.fixture
@@ -92,14 +103,95 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def test_a_run_is_read_back_as_it_was_written(folder: RunFolder) -> None:
-    folder.write_cell(RESULT, ROWS, FEATURES, "setup")
+    folder.write_batch(CELL, RECORD, PIXELS)
+    folder.write_cell(RESULT, ROWS, "setup")
     run = load_run(folder.root)
     assert run.plan == PLAN
     assert run.results == (RESULT,)
     assert run.images == {CELL.key: ROWS}
     assert run.environment == {"python": "3"}
     assert run.config_yaml == "a: 1\n"
-    assert load_features(folder.root, CELL.key)["clip_image"].tolist() == FEATURES["clip_image"].tolist()
+    found = load_features(folder.root, CELL.key)
+    assert {name: rows.tolist() for name, rows in found.items()} == {
+        name: rows.tolist() for name, rows in FEATURES.items()
+    }
+
+
+def test_a_batch_is_read_back_as_it_was_written(folder: RunFolder) -> None:
+    latents = np.arange(8, dtype=np.float32).reshape(2, 1, 2, 2)
+    written = folder.write_batch(CELL, replace(RECORD, latents=latents), PIXELS)
+    (found,) = folder.read_batches(CELL)
+    assert (found.span, found.pictures, found.look, found.generate_s) == (
+        (0, 2), written.pictures, "look", 1.5,
+    )  # fmt: skip
+    assert found.latents is not None
+    np.testing.assert_array_equal(found.latents, latents)
+    assert found.seen is not None
+    assert found.seen.verdicts == SEEN.verdicts
+    assert list(found.seen.values) == list(SEEN.values)
+    for name, rows in SEEN.features.items():
+        np.testing.assert_array_equal(found.seen.features[name], rows)
+    pixels = folder.read_images(CELL, 0, 2)
+    assert pixels is not None
+    torch.testing.assert_close(pixels, PIXELS, rtol=0, atol=0)
+    assert folder.read_images(CELL, 0, 3) is None
+
+
+def test_a_batch_that_is_looked_at_again_has_one_record(folder: RunFolder) -> None:
+    folder.write_batch(CELL, RECORD, PIXELS)
+    folder.write_record(CELL, replace(folder.read_batches(CELL)[0], look="other"))
+    (found,) = folder.read_batches(CELL)
+    assert found.look == "other"
+    assert folder.read_batch(CELL, 0, 2) is not None
+    assert folder.read_batch(CELL, 0, 1) is None
+
+
+def test_features_that_are_the_scorers_own_are_written_once(folder: RunFolder) -> None:
+    rows = SEEN.clip_image
+    folder.write_batch(CELL, replace(RECORD, seen=replace(SEEN, features={"shapes-clip": rows})), PIXELS)
+    (path,) = (folder.cell_folder(CELL.key) / "batches").iterdir()
+    with np.load(path) as stored:
+        assert not any(name.startswith("feature/") for name in stored.files)
+    (found,) = folder.read_batches(CELL)
+    assert found.seen is not None
+    assert found.seen.features["shapes-clip"] is found.seen.clip_image
+
+
+def test_a_record_torn_at_any_byte_is_no_record(folder: RunFolder) -> None:
+    folder.write_batch(CELL, RECORD, PIXELS)
+    (path,) = (folder.cell_folder(CELL.key) / "batches").iterdir()
+    payload = path.read_bytes()
+    for length in range(0, len(payload), 7):
+        path.write_bytes(payload[:length])
+        with pytest.raises(ValueError, match="not those that were written"):
+            unpack(path)
+
+
+def test_a_run_of_schema_2_is_read_and_its_cells_are_not_taken_for_whole(folder: RunFolder) -> None:
+    cell = folder.cell_folder(CELL.key)
+    stored = {"schema_version": 2, "setup": "setup", "result": json.loads(encode(RESULT))}
+    (cell / "cell.json").write_text(json.dumps(stored))
+    (cell / "images.json").write_bytes(encode(ROWS))
+    np.savez(cell / "features.npz", **FEATURES)
+    run = load_run(folder.root)
+    assert run.results == (RESULT,)
+    assert run.images == {CELL.key: ROWS}
+    assert set(load_features(folder.root, CELL.key)) == set(FEATURES)
+    assert folder.read_cell(CELL, "setup", pictures=True) is None
+
+
+def test_pictures_of_schema_2_are_kept_and_only_looked_at_again(folder: RunFolder) -> None:
+    cell = folder.cell_folder(CELL.key)
+    stored = {"schema_version": 2, "setup": "setup", "result": json.loads(encode(RESULT))}
+    (cell / "cell.json").write_text(json.dumps(stored))
+    folder.write_batch(CELL, RECORD, PIXELS)
+    for path in (cell / "batches").iterdir():
+        path.unlink()
+    folder.take_up_earlier(CELL, 1)
+    first, second = folder.read_batches(CELL)
+    assert (first.span, second.span, first.seen, first.look) == ((0, 1), (1, 2), None, "")
+    (folder.root / folder.image_path(CELL.key, 1)).write_bytes(b"torn")
+    assert [record.span for record in folder.read_batches(CELL)] == [(0, 1)]
 
 
 def test_a_cell_that_is_not_whole_is_left_out_of_the_run(folder: RunFolder) -> None:
@@ -107,7 +199,7 @@ def test_a_cell_that_is_not_whole_is_left_out_of_the_run(folder: RunFolder) -> N
 
 
 def test_a_whole_cell_is_reused_and_says_so(folder: RunFolder) -> None:
-    folder.write_cell(RESULT, ROWS, FEATURES, "setup")
+    folder.write_cell(RESULT, ROWS, "setup")
     found = folder.read_cell(CELL, "setup")
     assert found == RESULT
     assert found.reused
@@ -115,26 +207,10 @@ def test_a_whole_cell_is_reused_and_says_so(folder: RunFolder) -> None:
 
 
 def test_a_cell_that_was_scored_otherwise_or_failed_is_not_reused(folder: RunFolder) -> None:
-    folder.write_cell(RESULT, ROWS, FEATURES, "setup")
+    folder.write_cell(RESULT, ROWS, "setup")
     assert folder.read_cell(CELL, "other") is None
-    folder.write_cell(CellResult(CELL, "a CPU", 4, error="out of memory"), (), {}, "setup")
+    folder.write_cell(CellResult(CELL, "a CPU", 4, error="out of memory"), (), "setup")
     assert folder.read_cell(CELL, "setup") is None
-
-
-def test_pictures_come_back_to_the_byte(folder: RunFolder) -> None:
-    pixels = torch.randint(0, 256, (2, 3, 6, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    folder.write_images(CELL.key, 0, pixels)
-    found = folder.read_images(CELL, 0, 2)
-    assert found is not None
-    torch.testing.assert_close(found, pixels, rtol=0, atol=0)
-    assert folder.read_images(CELL, 0, 3) is None
-
-
-@pytest.mark.parametrize("damage", [b"", b"\x89PNG\r\n\x1a\n and then nothing"])
-def test_a_broken_picture_is_made_again_not_scored(folder: RunFolder, damage: bytes) -> None:
-    folder.write_images(CELL.key, 0, torch.zeros(2, 3, 6, 8, dtype=torch.uint8))
-    (folder.root / folder.image_path(CELL.key, 1)).write_bytes(damage)
-    assert folder.read_images(CELL, 0, 2) is None
 
 
 def test_the_references_moments_come_back_and_a_run_without_has_none(folder: RunFolder) -> None:
@@ -184,7 +260,7 @@ def test_a_cell_whose_writing_broke_off_is_not_whole(
 
     monkeypatch.setattr(Path, "replace", broken)
     with pytest.raises(KeyboardInterrupt):
-        folder.write_cell(RESULT, ROWS, FEATURES, "setup")
+        folder.write_cell(RESULT, ROWS, "setup")
     assert folder.read_cell(CELL, "setup") is None
 
 
@@ -213,10 +289,10 @@ def test_too_little_space_is_said_before_work(tmp_path: Path) -> None:
 
 
 def test_a_run_of_another_version_is_refused_by_name(folder: RunFolder) -> None:
-    folder.write_cell(RESULT, ROWS, FEATURES, "setup")
+    folder.write_cell(RESULT, ROWS, "setup")
     path = folder.cell_folder(CELL.key) / "cell.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 0}))
-    with pytest.raises(RunFolderError, match="schema 0, this version reads 2"):
+    with pytest.raises(RunFolderError, match="schema 0, this version reads 3"):
         load_run(folder.root)
     assert folder.read_cell(CELL, "setup") is None
 

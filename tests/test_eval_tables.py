@@ -18,6 +18,7 @@ from eval.reporting.tables import (
     scores_frame,
     write_cells_csv,
     write_images_csv,
+    write_parquet,
 )
 from eval.scoring.catalogue import title_of
 
@@ -202,3 +203,18 @@ def test_the_table_folds_all_but_the_main_scores_and_never_a_second_identity_of_
 )
 def test_shares_are_read_in_per_cent_and_the_rest_in_plain_digits(name: str, value: float, text: str) -> None:
     assert sheet_of(Score(key(name), value, True))[title_of(name)][1].text == text
+
+
+def test_parquet_reads_back_with_its_types_and_its_text_as_it_is(tmp_path: Path) -> None:
+    rows = [image(prompt="=cmd()\x00"), image(1, values={}), image(2, seed=None)]
+    for name, frame in (("cells", cells_frame([result()])), ("images", images_frame(rows))):
+        write_parquet(frame, tmp_path / f"{name}.parquet")
+        found = pd.read_parquet(tmp_path / f"{name}.parquet")
+        assert list(found.columns) == list(frame.columns)
+        assert found["seed"].dtype == "UInt64"
+        for column in set(found.columns) - {"seed"}:
+            assert str(found[column].dtype) == str(frame[column].dtype), column
+            assert found[column].tolist() == frame[column].tolist() or found[column].isna().any()
+    assert found["prompt"].tolist()[0] == "=cmd()\x00"
+    assert found["seed"].tolist()[:2] == [7, 8]
+    assert found["seed"].isna().tolist() == [False, False, True]

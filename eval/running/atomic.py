@@ -1,4 +1,4 @@
-"""Files that are whole or absent: temporary name, fsync, rename; and the disk's refusals in one line."""
+"""Files that are whole or absent: temporary name, fsync, rename, fsync of the folder; refusals in one line."""
 
 from __future__ import annotations
 
@@ -9,31 +9,65 @@ from pathlib import Path
 
 from sdkit._errors import SdkitError
 
+TEMPORARY = ".tmp"
+"""How the name of a file ends that is being written."""
+
 
 class RunFolderError(SdkitError):
     """The run's folder cannot be written or read: no permission, no space, or contents of another version."""
 
 
-def write_atomic(path: Path, payload: bytes, *, durable: bool = True) -> None:
-    """Put `payload` at `path`; a reader sees the old file or the new one, never a part.
+class RunFolderGaveOut(RunFolderError):
+    """The folder could be written at first and no longer; what was whole by then is kept."""
+
+
+def write_atomic(path: Path, payload: bytes, *, sync_folder: bool = True) -> None:
+    """Put `payload` at `path`; a reader sees the old file or the new one, never a part, also after a power cut.
 
     Args:
-        durable: also survive a power cut. Pictures do without: each is checked when it is read back.
+        sync_folder: False leaves the name itself to a later `sync` of its folder, once for many files.
 
     Raises:
         RunFolderError: the system refused.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         with temporary.open("wb") as file:
             file.write(payload)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         _discard(temporary)
         raise refusal(path, error) from error
+    if sync_folder:
+        sync(path.parent)
+
+
+def sync(folder: Path) -> None:
+    """Make the names in `folder` survive a power cut. Raises RunFolderError where the system refuses."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folder, and needs no such call
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems
+            raise refusal(folder, error) from error
+    finally:
+        os.close(handle)
+
+
+def discard_temporaries(root: Path) -> int:
+    """Remove what writes that were killed left below `root`; how many. Only for who alone writes there."""
+    found = list(root.rglob(f".*{TEMPORARY}"))
+    for path in found:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            _discard(path)
+    return len(found)
 
 
 def make_folder(path: Path) -> None:

@@ -78,7 +78,10 @@ def prepare(plan: Plan, folder: RunFolder) -> Bench:
     converged = None
     if plan.metrics.converged is not None:
         converged = ConvergedRuns(
-            plan.metrics.converged, generator, lambda start, stop: rows_of(text, plan.prompts, start, stop)
+            plan.metrics.converged,
+            generator,
+            lambda start, stop: rows_of(text, plan.prompts, start, stop),
+            folder.root / "converged",
         )
     found = environment(generator.device_name)
     found["prompts cut by the model's text encoder"] = f"{len(text.truncated)} of {len(text)}"

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import hashlib
+import io
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval.records import Cell, ConvergedPlan
+import numpy as np
+
+from eval.records import Cell, ConvergedPlan, digest
+from eval.running.atomic import make_folder, write_atomic
 from eval.running.generator import Batch, Generator
 from eval.scoring.cell_scores import Converged
 from eval.scoring.convergence import latent_rmse, ssim
@@ -15,43 +22,46 @@ from sdkit._sampler_names import find_sampler
 if TYPE_CHECKING:
     from torch import Tensor
 
+Pair = tuple["Tensor", "Tensor"]
+"""Latents (K, C, h, w) float32 and pictures (K, 3, H, W) uint8."""
+
 
 @dataclass
 class ConvergedRuns:
-    """Measures the first pictures of cells against converged ones, which are kept for the next cell."""
+    """Measures the first pictures of cells against converged ones, which are kept for the next cell and process."""
 
     plan: ConvergedPlan
     generator: Generator[Any]
     text: Callable[[int, int], Any]
     """The encoded prompts of the pictures start..stop - 1."""
-    _kept: dict[tuple[float, str], Batch] = field(default_factory=dict)
+    folder: Path
+    """Where converged pictures are kept."""
+    _kept: dict[str, Pair | None] = field(default_factory=dict)
 
     def count(self, cell: Cell) -> int:
         """How many of the cell's first pictures are measured."""
-        return min(self.plan.count, cell.count)
+        return 0 if find_sampler(cell.sampler).stochastic else min(self.plan.count, cell.count)
 
-    def measure(self, cell: Cell, batches: Sequence[Batch]) -> Converged:
+    def measure(self, cell: Cell, made: Pair | None) -> Converged:
         """How far the cell's first pictures are from their converged ones.
 
         Args:
-            batches: the cell's first pictures as they were made just now, in order; may be too few, as when
-                pictures of an interrupted run were taken up: those that are missing are made again.
+            made: the latents and pictures of the cell's first `count`; None where the latents are not at hand:
+                they are then made again.
         """
-        count = self.count(cell)
+        first = min(self.plan.count, cell.count)
         target = (
-            f"{self.plan.sampler} {self.plan.steps} steps, same guidance and seeds, first {count} pictures"
+            f"{self.plan.sampler} {self.plan.steps} steps, same guidance and seeds, first {first} pictures"
         )
-        if count < 1:
+        if first < 1:
             return Converged({}, target, "metrics.converged.count is 0")
-        if find_sampler(cell.sampler).stochastic:
+        count = self.count(cell)
+        if count < 1:
             return Converged(
                 {}, target, f"{cell.sampler} draws noise at every step: it converges to no one picture"
             )
-        made = _first(batches, count)
-        if made is None:
-            again = self._sample(cell, cell.sampler, cell.steps, count)
-            made = _first([again], count)
-        wanted = _first([self._converged(cell, count)], count)
+        made = made or _pair(self._sample(cell, count), count)
+        wanted = self._converged(cell, count)
         if made is None or wanted is None:
             return Converged({}, target, "this pipeline hands out no latents")
         values = {
@@ -60,17 +70,43 @@ class ConvergedRuns:
         }
         return Converged(values, target)
 
-    def _converged(self, cell: Cell, count: int) -> Batch:
-        key = (cell.guidance, cell.negative_prompt)
+    def _converged(self, cell: Cell, count: int) -> Pair | None:
+        far = replace(cell, sampler=self.plan.sampler, steps=self.plan.steps)
+        key = digest([asdict(far), count])[:16]
         if key not in self._kept:
-            self._kept[key] = self._sample(cell, self.plan.sampler, self.plan.steps, count)
+            self._kept[key] = self._read(key) or self._made(far, count, key)
         return self._kept[key]
 
-    def _sample(self, cell: Cell, sampler: str, steps: int, count: int) -> Batch:
+    def _made(self, far: Cell, count: int, key: str) -> Pair | None:
+        found = _pair(self._sample(far, count), count)
+        if found is not None:
+            buffer = io.BytesIO()
+            np.savez(buffer, latents=found[0].numpy(), images=found[1].numpy())
+            payload = buffer.getvalue()
+            make_folder(self.folder)
+            write_atomic(self.folder / f"{key}.{_hash(payload)}.npz", payload)
+        return found
+
+    def _read(self, key: str) -> Pair | None:
+        """What an earlier process made; None where there is nothing whole."""
+        import torch
+
+        for path in sorted(self.folder.glob(f"{key}.*.npz")):
+            try:
+                payload = path.read_bytes()
+                if path.name != f"{key}.{_hash(payload)}.npz":
+                    continue
+                with np.load(io.BytesIO(payload), allow_pickle=False) as stored:
+                    return torch.from_numpy(stored["latents"]), torch.from_numpy(stored["images"])
+            except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+                continue
+        return None
+
+    def _sample(self, cell: Cell, count: int) -> Batch:
         made: Batch = self.generator.sample(
             self.text(0, count),
-            sampler=sampler,
-            steps=steps,
+            sampler=cell.sampler,
+            steps=cell.steps,
             guidance_scale=cell.guidance,
             seeds=cell.seeds(0, count),
             width=cell.width,
@@ -79,11 +115,9 @@ class ConvergedRuns:
         return made
 
 
-def _first(batches: Sequence[Batch], count: int) -> tuple[Tensor, Tensor] | None:
-    """Latents (count, C, h, w) and pictures (count, 3, H, W) of the first pictures; None unless all are there."""
-    import torch
+def _pair(batch: Batch, count: int) -> Pair | None:
+    return None if batch.latents is None else (batch.latents[:count], batch.images[:count])
 
-    latents = [batch.latents for batch in batches if batch.latents is not None]
-    if len(latents) != len(batches) or sum(map(len, latents)) < count:
-        return None
-    return torch.cat(latents)[:count], torch.cat([batch.images for batch in batches])[:count]
+
+def _hash(payload: bytes) -> str:
+    return hashlib.sha256(payload).hexdigest()[:16]

@@ -8,6 +8,7 @@ from itertools import product
 from typing import Any
 
 from eval.records import Cell, Plan
+from eval.running.batch_file import BatchRecord
 from eval.running.generator import Generator
 
 
@@ -45,6 +46,25 @@ class Spent:
 def denoiser_rows(cell: Cell, model_evals: int) -> int:
     """Rows that go through the denoiser for the scored pictures; guidance doubles them."""
     return model_evals * cell.count * (1 if cell.guidance == 1 else 2)
+
+
+def spans_missing(count: int, batch: int, records: Sequence[BatchRecord], look: str) -> list[tuple[int, int]]:
+    """What is still to do of a cell's pictures: gaps, in batches, and batches that another scorer looked at.
+
+    Args:
+        records: the whole ones, in order, none overlapping another.
+        look: digest of today's scorer.
+    """
+    found: list[tuple[int, int]] = []
+    at = 0
+    for start, stop, done in [(each.start, each.stop, each.look == look) for each in records] + [
+        (count, count, True)
+    ]:
+        found += [(first, min(first + batch, start)) for first in range(at, start, batch)]
+        if not done:
+            found.append((start, stop))
+        at = stop
+    return found
 
 
 def seconds_left(spent: Sequence[Spent], rows_left: Sequence[float]) -> float | None:

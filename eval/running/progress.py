@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: a bar of cells with an honest time left, and one of pictures."""
+"""What a person sees while a sweep runs: cells, pictures, pictures a second, failures, and an honest time left."""
 
 from __future__ import annotations
 
@@ -13,71 +13,141 @@ from tqdm import tqdm
 
 from eval.records import CellResult
 from eval.running.grid import Spent, seconds_left
+from eval.running.tasks import Finish, Make, Task
 
 _CELLS = "cells    {n_fmt:>3}/{total_fmt} |{bar:24}| {elapsed}{postfix}"
-_PICTURES = "{desc} |{bar:24}| {n:.0f}/{total_fmt} pictures"
+_PICTURES = "pictures {n:.0f}/{total_fmt} |{bar:24}| {desc}"
 
 
 @dataclass
 class Progress:
     """Bars on a terminal, one line a cell elsewhere.
 
-    Call `start(cell's place)`, `pictures(n)` any number of times, `finish(result)`, for each cell.
+    Call `expect` for each cell that is not whole, then `start`, `part`, `made` and `finish` as tasks go.
     """
 
+    labels: Sequence[str]
     rows: Sequence[float]
-    """Denoiser rows of each cell, in order."""
-    pictures_each: int
+    """Denoiser rows of each cell's scored pictures, in order."""
+    evals: Sequence[float]
+    """Denoiser calls a picture of each cell: what measuring it costs goes with them."""
+    counts: Sequence[int]
+    """Pictures of each cell."""
+    workers: int = 1
     stream: TextIO = field(default_factory=lambda: sys.stderr)
-    spent: list[Spent] = field(default_factory=list)
+    batches: list[Spent] = field(default_factory=list)
+    """Batches that were made: denoiser rows and seconds of each."""
+    finishes: list[Spent] = field(default_factory=list)
+    """Cells that were scored and measured: calls a picture and seconds of each."""
+    failures: int = 0
 
     def __post_init__(self) -> None:
         self._live = self.stream.isatty()
-        self._started = self._cell_started = time.monotonic()
-        self._index = 0
-        self._cells: tqdm[NoReturn] = self._bar(len(self.rows), _CELLS, 0)
-        self._inner: tqdm[NoReturn] = self._bar(self.pictures_each, _PICTURES, 1)
+        self._begun = time.monotonic()
+        self._waiting: dict[int, list[tuple[int, int]]] = {}
+        self._at_work: dict[Task, tuple[float, float]] = {}
+        """Task -> when it was begun, and the share that is done."""
+        self._pictures_made = 0
+        self._done = 0
+        self._bar_cells: tqdm[NoReturn] = self._bar(len(self.rows), _CELLS, 0)
+        self._bar_pictures: tqdm[NoReturn] = self._bar(sum(self.counts), _PICTURES, 1)
 
-    def start(self, index: int, label: str) -> None:
-        self._index, self._cell_started = index, time.monotonic()
-        self._inner.reset()
-        self._inner.set_description_str(label)
+    def expect(self, place: int, spans: Sequence[tuple[int, int]]) -> None:
+        """These pictures of a cell are still to be made, and then the cell to be finished."""
+        self._waiting[place] = list(spans)
+        self._bar_pictures.n += self.counts[place] - sum(stop - start for start, stop in spans)
 
-    def pictures(self, done: float) -> None:
-        """`done` of the cell's pictures; a fraction while a batch is half denoised."""
-        self._inner.n = min(done, self.pictures_each)
-        self._inner.refresh()
-        self._show_left(done / self.pictures_each)
+    def start(self, task: Task) -> None:
+        """A worker has the task."""
+        self._at_work[task] = (time.monotonic(), 0.0)
+        self._show()
 
-    def stage(self, label: str) -> None:
-        self._inner.set_description_str(label)
+    def part(self, task: Task, share: float) -> None:
+        """`share` of the task is done, 0..1."""
+        begun, _ = self._at_work.get(task, (time.monotonic(), 0.0))
+        self._at_work[task] = (begun, share)
+        self._show()
 
-    def finish(self, result: CellResult) -> None:
-        if not result.reused and result.error is None:
-            self.spent.append(Spent(self.rows[self._index], time.monotonic() - self._cell_started))
-        self._cells.update()
-        self._show_left(0.0, self._index + 1)
+    def again(self, task: Task) -> None:
+        """The task's worker died; it waits again."""
+        self._at_work.pop(task, None)
+
+    def made(self, task: Make, seconds: float) -> None:
+        """A batch is on disk."""
+        self._at_work.pop(task, None)
+        self._waiting.get(task.cell, []).remove((task.start, task.stop))
+        self.batches.append(Spent(self._rows(task), seconds))
+        self._pictures_made += task.stop - task.start
+        self._bar_pictures.n += task.stop - task.start
+        self._show()
+
+    def finish(self, place: int, result: CellResult, seconds: float) -> str:
+        """A cell has its result; the line that says so."""
+        self._at_work = {task: at for task, at in self._at_work.items() if task.cell != place}
+        expected = self._waiting.pop(place, None)
+        self._done += 1
+        if result.reused or expected is None:
+            self._bar_pictures.n += self.counts[place]
+        elif result.error is None:
+            self.finishes.append(Spent(self.evals[place], seconds))
+        self.failures += result.error is not None
+        self._bar_cells.update()
+        self._show()
+        line = f"[{self._done}/{len(self.rows)}] {result.cell.label}: {self._outcome(result)}"
         if not self._live:
-            self.stream.write(
-                f"[{self._index + 1}/{len(self.rows)}] {result.cell.label}: {self._outcome(result)}\n"
-            )
+            self.stream.write(f"{line}\n")
             self.stream.flush()
+        return line
 
     def close(self) -> None:
-        self._inner.close()
-        self._cells.close()
+        self._bar_pictures.close()
+        self._bar_cells.close()
 
-    def left(self, fraction: float, index: int) -> float | None:
-        """Seconds left with `fraction` of cell `index` done; from that cell alone while none is whole."""
-        rest = [self.rows[index] * (1 - fraction), *self.rows[index + 1 :]] if index < len(self.rows) else []
-        spent = self.spent
-        if not spent and fraction > 0:
-            spent = [Spent(self.rows[index] * fraction, time.monotonic() - self._cell_started)]
-        return seconds_left(spent, rest)
+    @property
+    def pictures_per_s(self) -> float | None:
+        """Made since the start, whatever else was done meanwhile; None before the first batch."""
+        passed = time.monotonic() - self._begun
+        return self._pictures_made / passed if self._pictures_made and passed > 0 else None
 
-    def _show_left(self, fraction: float, index: int | None = None) -> None:
-        left = self.left(fraction, self._index if index is None else index)
-        self._cells.set_postfix_str(f"about {duration(left)} left" if left else "")
+    def left(self) -> float | None:
+        """Seconds left; None until a batch is made or begun. What workers do beside each other is shared."""
+        now = time.monotonic()
+        at_work = {
+            task: share for task, (_, share) in self._at_work.items() if isinstance(task, Make) and share > 0
+        }
+        batches = self.batches or [
+            Spent(self._rows(task) * share, now - self._at_work[task][0]) for task, share in at_work.items()
+        ]
+        waiting = [self._rows(Make(place, *span)) for place, spans in self._waiting.items() for span in spans]
+        to_make = seconds_left(batches, waiting)
+        if to_make is None:
+            return None
+        for task, share in at_work.items():
+            to_make -= share * (seconds_left(batches, [self._rows(task)]) or 0.0)
+        # A cell that is being finished still waits in `_waiting`, with no batches.
+        to_finish = seconds_left(self.finishes, [self.evals[place] for place in self._waiting]) or 0.0
+        return max(0.0, to_make + to_finish) / self.workers
+
+    def _rows(self, task: Task) -> float:
+        if isinstance(task, Finish):
+            return 0.0
+        return self.rows[task.cell] * (task.stop - task.start) / self.counts[task.cell]
+
+    def _show(self) -> None:
+        if not self._live:
+            return
+        left, rate = self.left(), self.pictures_per_s
+        said = [
+            f"{rate:.3g} pictures/s" if rate else "",
+            f"about {duration(left)} left" if left else "",
+            f"{self.failures} failed" if self.failures else "",
+        ]
+        self._bar_cells.set_postfix_str(", ".join(each for each in said if each))
+        busy = [self.labels[task.cell] + self._doing(task) for task in self._at_work]
+        self._bar_pictures.set_description_str("; ".join(busy))
+
+    def _doing(self, task: Task) -> str:
+        return ": scores and costs" if isinstance(task, Finish) else f" {self._at_work[task][1]:.0%}"
 
     def _outcome(self, result: CellResult) -> str:
         if result.error is not None:
@@ -85,7 +155,7 @@ class Progress:
         scores = ", ".join(
             f"{score.name} {score.value:.3g}" for score in result.scores if score.value is not None
         )
-        left = self.left(0.0, self._index + 1)
+        left = self.left() if self._waiting else None
         reused = " (reused)" if result.reused else ""
         return f"{scores}{reused}" + (f"; about {duration(left)} left" if left else "")
 

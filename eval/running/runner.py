@@ -1,156 +1,164 @@
-"""The grid, cell by cell: reuse what is whole, make what is missing, score it, time it, write it down."""
+"""The grid: reuse what is whole, hand out what is missing, write down what failed, stop when asked to."""
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from eval.records import Cell, CellResult, ImageRow
-from eval.running.atomic import RunFolderError, write_atomic
-from eval.running.bench import Bench
-from eval.running.generator import Batch
-from eval.running.grid import denoiser_rows
-from eval.running.measure import clock, peak_memory, time_cell
+from eval.records import Cell, CellResult
+from eval.running.atomic import RunFolderError, RunFolderGaveOut
+from eval.running.grid import denoiser_rows, spans_missing
+from eval.running.mirror import Mirror
+from eval.running.pool import Pool
 from eval.running.progress import Progress
-from eval.scoring.cell_scores import Scored, Seen, cell_scores, gather
-from sdkit._errors import SdkitError
+from eval.running.reuse import adopt
+from eval.running.stopping import Stop
+from eval.running.store import VERIFIED_PICTURES, RunFolder
+from eval.running.tasks import Finish, Make, Task, Tasks
+from eval.running.work import Described, Outcome
+
+OnDone = Callable[[CellResult], object]
 
 
-def run_grid(bench: Bench) -> tuple[CellResult, ...]:
-    """Every cell's result, in order; a cell that fails is a result with its error, and the others go on.
-
-    Raises:
-        RunFolderError: the folder can no longer be written, which no later cell would survive.
-    """
-    rows = [denoiser_rows(cell, _evals(bench, cell)) for cell in bench.cells]
-    progress = Progress(rows, len(bench.plan.prompts.rows))
-    results = []
-    try:
-        for index, cell in enumerate(bench.cells):
-            progress.start(index, cell.label)
-            results.append(run_cell(bench, cell, progress))
-            progress.finish(results[-1])
-    finally:
-        progress.close()
-    return tuple(results)
+def _nothing(result: CellResult) -> None:
+    """Nobody listens."""
 
 
-def run_cell(bench: Bench, cell: Cell, progress: Progress) -> CellResult:
-    """One cell: read back if it is whole, else computed and written."""
-    whole = bench.folder.read_cell(cell, bench.setup)
-    if whole is not None:
-        return whole
-    bench.folder.open_cell(cell)
-    try:
-        return _compute(bench, cell, progress)
-    except RunFolderError:
-        raise
-    except Exception as error:  # one scheduler's bug must not cost the other cells
-        known = isinstance(error, SdkitError)
-        if not known:
-            trace = "".join(traceback.format_exception(error))
-            write_atomic(bench.folder.cell_folder(cell.key) / "error.txt", trace.encode())
-        reason = f"{'' if known else type(error).__name__ + ': '}{error}".splitlines()[0]
-        failed = CellResult(cell, bench.generator.device_name, _evals(bench, cell), error=reason)
-        bench.folder.write_cell(failed, (), {}, bench.setup)
-        return failed
+@dataclass
+class GridRun:
+    """One pass over a grid's cells by a pool of workers."""
+
+    pool: Pool
+    folder: RunFolder
+    described: Described
+    batch: int
+    """Pictures a task."""
+    stop: Stop = field(default_factory=Stop)
+    say: Callable[[str], object] = print
+    """Is told, line by line, what happened; the run's log."""
+    on_done: OnDone = _nothing
+    """Called with each cell's result, reused ones too."""
+    elsewhere: Sequence[Path] = ()
+    """Folders of other runs, whose whole cells are taken over."""
+    mirror: Mirror | None = None
+    """The run's cells in object storage, which this folder is then a copy of."""
+    results: dict[int, CellResult] = field(default_factory=dict, init=False)
+    """By the cell's place; what is whole so far."""
+
+    def run(self, progress: Progress) -> tuple[CellResult, ...]:
+        """Every cell's result, in order; a cell that fails is a result with its error, and the others go on.
+
+        Raises:
+            RunFolderGaveOut: the folder can no longer be written, which no later cell would survive.
+            Stopped: a signal asked for it; the batches at hand were finished.
+        """
+        try:
+            tasks = Tasks(self.take_stock(progress))
+            while not tasks.empty:
+                self._hand_out(tasks, progress)
+                if self._busy() or self.stop.signum is None:
+                    outcome = self.pool.wait(progress.part)
+                    if outcome is not None:
+                        self._take(outcome, tasks, progress)
+                if self.stop.signum is not None and not self._busy():
+                    self.stop.check()
+        except RunFolderError as error:
+            done = f"{len(self.results)} of {len(self.described.cells)} cells are whole and kept"
+            raise RunFolderGaveOut(f"{error}; {done}") from error
+        finally:
+            progress.close()
+        return tuple(self.results[place] for place in range(len(self.described.cells)))
+
+    def take_stock(self, progress: Progress) -> dict[int, list[tuple[int, int]]]:
+        """What is missing of each cell that is not whole; whole ones are results at once."""
+        missing: dict[int, list[tuple[int, int]]] = {}
+        pictures = sum(cell.count for cell in self.described.cells) <= VERIFIED_PICTURES
+        if not pictures:
+            self.say(f"more than {VERIFIED_PICTURES} pictures: those of whole cells are not hashed again")
+        for place, cell in enumerate(self.described.cells):
+            self.stop.check()
+            whole = self.whole(cell, pictures=pictures)
+            if whole is not None:
+                self._keep(place, whole, progress, 0.0)
+                continue
+            self.folder.take_up_earlier(cell, self.batch)
+            records = self.folder.read_batches(cell)
+            spans = spans_missing(cell.count, self.batch, records, self.described.look)
+            missing[place] = spans
+            progress.expect(place, spans)
+        return missing
+
+    def whole(self, cell: Cell, *, pictures: bool) -> CellResult | None:
+        """The cell's result, from this folder or taken over from another run; None where it must be computed."""
+        if self.mirror is not None:
+            self.mirror.pull(self.folder.cell_folder(cell.key))
+        found = self.folder.read_cell(cell, self.described.setup, pictures=pictures)
+        if found is not None:
+            return found
+        source = adopt(self.folder, cell, self.described.setup, self.elsewhere)
+        if source is None:
+            return None
+        self.say(f"{cell.label}: taken over from {source}")
+        return self.folder.read_cell(cell, self.described.setup)
+
+    def _busy(self) -> int:
+        return self.pool.workers - self.pool.idle
+
+    def _hand_out(self, tasks: Tasks, progress: Progress) -> None:
+        while self.pool.idle and self.stop.signum is None:
+            task = tasks.next()
+            if task is None:
+                return
+            if isinstance(task, Make):
+                self.folder.open_cell(self.described.cells[task.cell])
+            progress.start(task)
+            self.pool.submit(task)
+
+    def _take(self, outcome: Outcome, tasks: Tasks, progress: Progress) -> None:
+        for note in outcome.notes:
+            self.say(note)
+        task = outcome.task
+        if outcome.fatal is not None:
+            raise RunFolderError(outcome.fatal)
+        if task is None:
+            return
+        cell = self.described.cells[task.cell]
+        if outcome.lost:
+            self.say(f"{_named(cell, task)}: {outcome.error}")
+            if tasks.lost(task):
+                progress.again(task)
+                return
+        if outcome.error is not None:
+            tasks.give_up(task.cell)
+            if task.cell not in self.results:
+                evals = self.described.evals[task.cell]
+                failed = CellResult(cell, self.described.device_name, evals, error=outcome.error)
+                self.folder.open_cell(cell)
+                self.folder.write_cell(failed, (), self.described.setup)
+                self._keep(task.cell, failed, progress, outcome.seconds)
+            return
+        tasks.done(task)
+        if isinstance(task, Make):
+            self.say(f"{_named(cell, task)}: made in {outcome.seconds:.2f} s")
+            progress.made(task, outcome.seconds)
+        elif outcome.result is not None:
+            if self.mirror is not None:
+                self.mirror.pull(self.folder.cell_folder(cell.key))
+            self._keep(task.cell, outcome.result, progress, outcome.seconds)
+
+    def _keep(self, place: int, result: CellResult, progress: Progress, seconds: float) -> None:
+        self.results[place] = result
+        self.say(progress.finish(place, result, seconds))
+        self.on_done(result)
 
 
-def _compute(bench: Bench, cell: Cell, progress: Progress) -> CellResult:
-    generator, hardware = bench.generator, bench.plan.hardware
-    made = _pictures(bench, cell, progress)
-    progress.stage(f"{cell.label}: scores")
-    converged = bench.converged.measure(cell, made.first) if bench.converged else None
-    scored = cell_scores(made.seen, bench.scorer.rules, converged)
-    progress.stage(f"{cell.label}: timing")
-    timing = time_cell(generator, bench.text, cell, hardware, text_s=bench.text_s, warm=made.fresh)
-    memory = peak_memory(generator, bench.text, cell, hardware, scorer_bytes=bench.scorer.device_bytes)
-    result = CellResult(
-        cell=cell,
-        device=generator.device_name,
-        model_evals=_evals(bench, cell),
-        scores=scored.scores,
-        timing=timing,
-        memory=memory,
-        generate_s=made.generate_s,
-    )
-    features = {"clip_image": made.seen.clip_image, **made.seen.features}
-    rows = _image_rows(bench, cell, made.seen, scored)
-    bench.folder.write_cell(result, rows, features, bench.setup)
-    return result
+def rows_of_grid(described: Described) -> list[int]:
+    """Denoiser rows of each cell's scored pictures."""
+    return [denoiser_rows(cell, evals) for cell, evals in zip(described.cells, described.evals, strict=True)]
 
 
-@dataclass(frozen=True)
-class _Made:
-    seen: Seen
-    first: tuple[Batch, ...]
-    """The batches that hold the first pictures, as far as they were made just now."""
-    generate_s: float | None
-    """None where pictures of an interrupted run were taken up: the sum would be too low."""
-    fresh: bool
-    """Some were made just now."""
-
-
-def _pictures(bench: Bench, cell: Cell, progress: Progress) -> _Made:
-    """Make the cell's pictures, batch by batch, and look at each batch while it is in memory."""
-    parts, seconds, taken_up = [], 0.0, False
-    first: list[Batch] = []
-    wanted = bench.converged.count(cell) if bench.converged else 0
-    for start in range(0, cell.count, bench.plan.hardware.batch):
-        stop = min(start + bench.plan.hardware.batch, cell.count)
-        pixels = bench.folder.read_images(cell, start, stop)
-        if pixels is None:
-            begun = clock(bench.generator.device)
-            made = _make(bench, cell, start, stop, _reporter(progress, start, stop, _evals(bench, cell)))
-            seconds += clock(bench.generator.device) - begun
-            pixels = made.images
-            bench.folder.write_images(cell.key, start, pixels)
-            if start < wanted and not taken_up:
-                first.append(made)
-        else:
-            taken_up = True
-        parts.append(bench.scorer.look(pixels, start))
-        progress.pictures(stop)
-    return _Made(gather(parts), tuple(first), None if taken_up else seconds, fresh=seconds > 0)
-
-
-def _make(bench: Bench, cell: Cell, start: int, stop: int, on_call: Callable[[int], None]) -> Batch:
-    made: Batch = bench.generator.sample(
-        bench.text_rows(start, stop),
-        sampler=cell.sampler,
-        steps=cell.steps,
-        guidance_scale=cell.guidance,
-        seeds=cell.seeds(start, stop),
-        width=cell.width,
-        height=cell.height,
-        on_call=on_call,
-    )
-    return made
-
-
-def _reporter(progress: Progress, start: int, stop: int, evals: int) -> Callable[[int], None]:
-    """Turns evaluations of a batch into pictures, so that the inner bar moves within a batch."""
-    return lambda step: progress.pictures(start + (stop - start) * min(1.0, step / evals))
-
-
-def _image_rows(bench: Bench, cell: Cell, seen: Seen, scored: Scored) -> tuple[ImageRow, ...]:
-    verdicts = seen.verdicts or (None,) * cell.count
-    return tuple(
-        ImageRow(
-            cell.key,
-            index,
-            seed,
-            prompt,
-            bench.folder.image_path(cell.key, index),
-            {name: float(column[index]) for name, column in scored.values.items() if index < len(column)},
-            verdict,
-        )
-        for index, (prompt, seed, verdict) in enumerate(
-            zip(bench.plan.prompts.rows, cell.seeds(0, cell.count), verdicts, strict=True)
-        )
-    )
-
-
-def _evals(bench: Bench, cell: Cell) -> int:
-    return bench.generator.model_evals(cell.sampler, cell.steps)
+def _named(cell: Cell, task: Task) -> str:
+    if isinstance(task, Finish):
+        return f"{cell.label}: scores and costs"
+    return f"{cell.label}: pictures {task.start}..{task.stop - 1} ({cell.key})"

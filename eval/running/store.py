@@ -1,10 +1,12 @@
 """A run's folder: what is written where, and how it is read back.
 
     plan.json  config.yaml  environment.json  grid.json (the cells' keys, in order)  reference-<extractor>.npz
-    cells/<key>/cell.json  images.json  features.npz  images/00000.png ...
+    run.log  run.lock  quarantine/  converged/<digest>.npz
+    cells/<key>/cell.json  images.json  batches/000000-000064.<hash>.npz  images/00000.png ...
 
-A cell is whole when its `cell.json` is there, which is written last. Its pictures are written
-batch by batch and are decided by the key alone, so an interrupted cell goes on from what is there.
+A batch is whole when its record is there, which is written after its pictures and holds their hashes. A cell is
+whole when its `cell.json` is there, which is written last and holds the hashes of the other files and its own. So
+whatever is torn, changed or of another cell is found; it goes to quarantine/, and only what it held is done again.
 """
 
 from __future__ import annotations
@@ -13,15 +15,36 @@ import contextlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eval.records import SCHEMA_VERSION, Cell, CellResult, ImageRow, Plan, Run
-from eval.running.atomic import RunFolderError, make_folder, probe, write_atomic
+from eval.records import Cell, CellResult, ImageRow, Plan, Run
+from eval.running.atomic import (
+    TEMPORARY,
+    RunFolderError,
+    discard_temporaries,
+    make_folder,
+    probe,
+    refusal,
+    sync,
+    write_atomic,
+)
+from eval.running.batch_file import BatchRecord, pack, unpack
+from eval.running.envelope import (
+    Envelope,
+    file_sha256,
+    pack_envelope,
+    parse,
+    read_bytes,
+    read_envelope,
+    sha256,
+    to_json,
+)
+from eval.running.lock import NAME as LOCK
 from eval.running.serial import decode, encode
 from eval.scoring.moments import Moments
 from eval.scoring.moments_file import read_moments, write_moments
@@ -31,6 +54,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Report = Callable[[str], None]
+
+VERIFIED_PICTURES = 20_000
+"""A whole cell's pictures are hashed again, before it is reused, while a run has at most so many."""
+
+
+def _silent(line: str) -> None:
+    """Nobody listens."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +69,23 @@ class RunFolder:
     """Reads and writes one run's folder; every write is atomic."""
 
     root: Path
+    report: Report = field(default=_silent, compare=False)
+    """Is told, in a sentence, what was found broken and what became of it."""
 
     def prepare(self) -> None:
         """Make the folder and try it. Raises RunFolderError before any work is done."""
         probe(self.root)
 
+    def tidy(self) -> None:
+        """Remove what killed writes left. Only for the folder's sole writer."""
+        if left := discard_temporaries(self.root):
+            self.report(f"removed {left} unfinished files of an interrupted run")
+
     def discard_if_empty(self) -> None:
         """Take back what `prepare` made, when nothing came of it."""
         with contextlib.suppress(OSError):  # it is not empty: an earlier run's cells stay
+            if {path.name for path in self.root.iterdir()} <= {LOCK}:
+                (self.root / LOCK).unlink(missing_ok=True)
             self.root.rmdir()
 
     def write_head(
@@ -54,8 +94,8 @@ class RunFolder:
         """Write what is known before the first cell."""
         write_atomic(self.root / "plan.json", encode(plan))
         write_atomic(self.root / "config.yaml", config_yaml.encode())
-        write_atomic(self.root / "environment.json", _json(dict(environment)))
-        write_atomic(self.root / "grid.json", _json([cell.key for cell in cells]))
+        write_atomic(self.root / "environment.json", to_json(dict(environment)))
+        write_atomic(self.root / "grid.json", to_json([cell.key for cell in cells]))
 
     def cell_folder(self, key: str) -> Path:
         return self.root / "cells" / key
@@ -66,15 +106,79 @@ class RunFolder:
 
     def open_cell(self, cell: Cell) -> None:
         """Make the cell's folders."""
-        make_folder(self.cell_folder(cell.key) / "images")
+        for name in ("images", "batches"):
+            make_folder(self.cell_folder(cell.key) / name)
 
-    def write_images(self, key: str, first: int, pixels: Tensor) -> None:
-        """Write (N, 3, H, W) uint8 pictures as PNGs numbered from `first`."""
+    def write_batch(self, cell: Cell, record: BatchRecord, pixels: Tensor) -> BatchRecord:
+        """Write pictures (N, 3, H, W) uint8 as PNGs, then their record, which makes the batch whole.
+
+        Returns:
+            The record with the pictures' hashes.
+        """
+        hashes = []
         for offset, picture in enumerate(pixels.permute(0, 2, 3, 1).numpy()):
-            write_atomic(self.root / self.image_path(key, first + offset), _png(picture), durable=False)
+            payload = _png(picture)
+            path = self.root / self.image_path(cell.key, record.start + offset)
+            write_atomic(path, payload, sync_folder=False)
+            hashes.append(sha256(payload))
+        sync(self.cell_folder(cell.key) / "images")
+        return self.write_record(cell, replace(record, pictures=tuple(hashes)))
+
+    def write_record(self, cell: Cell, record: BatchRecord) -> BatchRecord:
+        """Write a batch's record, and remove others of the same pictures."""
+        name, payload = pack(record)
+        folder = self.cell_folder(cell.key) / "batches"
+        write_atomic(folder / name, payload)
+        for other in folder.glob(f"{record.start:06d}-*.npz"):
+            if other.name != name:
+                other.unlink(missing_ok=True)
+        return record
+
+    def read_batches(self, cell: Cell) -> tuple[BatchRecord, ...]:
+        """The cell's whole batches, in order, none overlapping another; what is not whole is put away."""
+        found: list[BatchRecord] = []
+        for path in sorted((self.cell_folder(cell.key) / "batches").glob("*")):
+            record = None if path.name.endswith(TEMPORARY) else self._whole(cell, path)
+            if record is not None and found and record.start < found[-1].stop:
+                path.unlink(missing_ok=True)
+            elif record is not None:
+                found.append(record)
+        return tuple(found)
+
+    def peek_batches(self, cell: Cell) -> tuple[BatchRecord, ...]:
+        """As `read_batches`, and nothing is put away or removed."""
+        found: list[BatchRecord] = []
+        for path in sorted((self.cell_folder(cell.key) / "batches").glob("*.npz")):
+            try:
+                record = unpack(path)
+            except (OSError, ValueError):
+                continue
+            if self._bad_picture(cell, record) is None and (not found or record.start >= found[-1].stop):
+                found.append(record)
+        return tuple(found)
+
+    def read_batch(self, cell: Cell, start: int, stop: int) -> BatchRecord | None:
+        """The record of these pictures, if it and they are whole."""
+        paths = sorted((self.cell_folder(cell.key) / "batches").glob(f"{start:06d}-{stop:06d}.*.npz"))
+        found = [self._whole(cell, path) for path in paths]
+        return next((record for record in found if record is not None), None)
+
+    def take_up_earlier(self, cell: Cell, batch: int) -> None:
+        """Give whole pictures of schema 2, which wrote no records, records that say nobody has looked at them."""
+        folder = self.cell_folder(cell.key)
+        if any((folder / "batches").glob("*.npz")) or not _is_schema_2(folder / "cell.json"):
+            return
+        self.open_cell(cell)
+        for start in range(0, cell.count, batch):
+            stop = min(start + batch, cell.count)
+            if self.read_images(cell, start, stop) is not None:
+                paths = [self.root / self.image_path(cell.key, index) for index in range(start, stop)]
+                hashes = tuple(file_sha256(path) or "" for path in paths)
+                self.write_record(cell, BatchRecord(start, stop, hashes, "", None, None))
+        self.report(f"{cell.label}: pictures of an earlier version are kept, and looked at again")
 
     def read_images(self, cell: Cell, start: int, stop: int) -> Tensor | None:
-        """Pictures start..stop as (N, 3, H, W) uint8; None unless all are there and whole."""
+        """Pictures start..stop - 1 as (N, 3, H, W) uint8; None unless all are there and whole."""
         import torch
 
         paths = [self.root / self.image_path(cell.key, index) for index in range(start, stop)]
@@ -86,28 +190,61 @@ class RunFolder:
             return None
         return torch.from_numpy(np.stack([each for each in pictures if each is not None])).permute(0, 3, 1, 2)
 
-    def write_cell(
-        self, result: CellResult, rows: Sequence[ImageRow], features: Mapping[str, Array], setup: str
-    ) -> None:
+    def write_cell(self, result: CellResult, rows: Sequence[ImageRow], setup: str) -> None:
         """Write a cell, `cell.json` last. `setup` is the digest of what decides more than the pixels."""
         folder = self.cell_folder(result.cell.key)
-        if features:
-            write_atomic(folder / "features.npz", _npz(features))
-        write_atomic(folder / "images.json", encode(tuple(rows)))
-        stored = json.loads(encode(replace(result, reused=False)))
-        envelope = {"schema_version": SCHEMA_VERSION, "setup": setup, "result": stored}
-        write_atomic(folder / "cell.json", _json(envelope))
+        payload = encode(tuple(rows))
+        write_atomic(folder / "images.json", payload)
+        files = {"images.json": sha256(payload)}
+        for path in sorted((folder / "batches").glob("*.npz")):
+            files[f"batches/{path.name}"] = file_sha256(path) or ""
+        write_atomic(folder / "cell.json", pack_envelope(Envelope(setup, files, result)))
+        (folder / "features.npz").unlink(missing_ok=True)  # of schema 2: the batches hold them now
 
-    def read_cell(self, cell: Cell, setup: str) -> CellResult | None:
-        """The cell's result if it is whole, without error and scored the same way; else None."""
+    def read_cell(self, cell: Cell, setup: str, *, pictures: bool = False) -> CellResult | None:
+        """The cell's result if it is whole, without error and scored the same way; else None.
+
+        Args:
+            pictures: hash every picture and record as well, not only the result and its rows.
+        """
         path = self.cell_folder(cell.key) / "cell.json"
+        if not path.is_file():
+            return None
         try:
-            stored, result = _read_envelope(path)
-        except RunFolderError:
+            found = read_envelope(path)
+        except RunFolderError as error:
+            self._put_away(cell, path, str(error))
             return None
-        if stored != setup or result.error is not None or result.cell != cell:
+        if found.setup != setup or found.result.error is not None or found.result.cell != cell:
             return None
-        return replace(result, reused=True)
+        if not found.files:  # of schema 2, which hashed nothing
+            return None
+        for name, expected in found.files.items():
+            if name.startswith("batches/") and not pictures:
+                continue
+            if file_sha256(path.parent / name) != expected:
+                self._put_away(cell, path.parent / name, "it is missing or not as it was written")
+                return None
+        if pictures and sum(record.stop - record.start for record in self.read_batches(cell)) != cell.count:
+            return None
+        return replace(found.result, reused=True)
+
+    def is_whole(self, cell: Cell, envelope: Envelope) -> bool:
+        """Whether every file of the cell is as it was written. Changes nothing."""
+        folder = self.cell_folder(cell.key)
+        if any(file_sha256(folder / name) != expected for name, expected in envelope.files.items()):
+            return False
+        covered = 0
+        for name in sorted(envelope.files):
+            if name.startswith("batches/"):
+                try:
+                    record = unpack(folder / name)
+                except (OSError, ValueError):
+                    return False
+                if record.start != covered or self._bad_picture(cell, record) is not None:
+                    return False
+                covered = record.stop
+        return covered == cell.count
 
     def write_reference(self, extractor: str, moments: Moments) -> None:
         """Keep the reference's moments, as one extractor sees it, beside the run: differences of FID need them."""
@@ -116,29 +253,68 @@ class RunFolder:
         except InvalidRequest as error:
             raise RunFolderError(str(error)) from error
 
+    def _whole(self, cell: Cell, path: Path) -> BatchRecord | None:
+        """The record in the file; None, and it is out of the way, unless it and its pictures are as written."""
+        try:
+            record = unpack(path)
+        except (OSError, ValueError) as error:
+            self._put_away(cell, path, str(error))
+            return None
+        bad = self._bad_picture(cell, record)
+        if bad is None:
+            return record
+        self._put_away(cell, bad, "it is missing or not the picture that was written")
+        path.unlink(missing_ok=True)
+        return None
+
+    def _bad_picture(self, cell: Cell, record: BatchRecord) -> Path | None:
+        """The first picture that is not the one that was written."""
+        for offset, expected in enumerate(record.pictures):
+            path = self.root / self.image_path(cell.key, record.start + offset)
+            if file_sha256(path) != expected:
+                return path
+        return None
+
+    def _put_away(self, cell: Cell, path: Path, why: str) -> None:
+        """Move a file that cannot be trusted out of the way, under a name that says whose it was."""
+        folder = self.root / "quarantine"
+        make_folder(folder)
+        number = 1 + sum(1 for _ in folder.iterdir())
+        try:
+            if path.exists():
+                path.replace(folder / f"{number:04d}-{cell.key}-{path.name}")
+        except OSError as error:
+            raise refusal(path, error) from error
+        self.report(f"{cell.label}: {path.name} put into quarantine/, its part is done again: {why}")
+
 
 def load_run(folder: Path) -> Run:
     """The run in `folder`, with whatever of its grid is on disk.
 
     Raises:
-        RunFolderError: it is no run's folder, or was written by another version.
+        RunFolderError: it is no run's folder, another version wrote it, or a file is not as it was written.
     """
     plan = _decode(Plan, folder / "plan.json")
     keys = _decode(tuple[str, ...], folder / "grid.json")
     present = [folder / "cells" / key / "cell.json" for key in keys]
-    results = tuple(_read_envelope(path)[1] for path in present if path.is_file())
+    results = tuple(read_envelope(path).result for path in present if path.is_file())
     return Run(
         plan=plan,
         results=results,
         images={result.cell.key: load_images(folder, result.cell.key) for result in results},
         environment=_decode(dict[str, str], folder / "environment.json"),
-        config_yaml=_read(folder / "config.yaml").decode(),
+        config_yaml=read_bytes(folder / "config.yaml").decode(),
     )
 
 
 def load_images(folder: Path, key: str) -> tuple[ImageRow, ...]:
     """The rows of one whole cell. Raises RunFolderError as `load_run`."""
-    rows: tuple[ImageRow, ...] = _decode(tuple[ImageRow, ...], folder / "cells" / key / "images.json")
+    path = folder / "cells" / key / "images.json"
+    expected = read_envelope(path.with_name("cell.json")).files.get(path.name)
+    payload = read_bytes(path)
+    if expected is not None and sha256(payload) != expected:
+        raise RunFolderError(f"{path} is not as it was written; run the sweep again")
+    rows: tuple[ImageRow, ...] = _decoded(tuple[ImageRow, ...], json.loads(payload), path)
     return rows
 
 
@@ -155,7 +331,20 @@ def load_reference(folder: Path, extractor: str) -> Moments | None:
 
 def load_features(folder: Path, key: str) -> dict[str, Array]:
     """The cell's features, "clip_image" and each extractor by name, (N, D) float32. Raises as `load_run`."""
-    path = folder / "cells" / key / "features.npz"
+    cell = folder / "cells" / key
+    parts: dict[str, list[Array]] = {}
+    for path in sorted((cell / "batches").glob("*.npz")):
+        try:
+            seen = unpack(path).seen
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{path} cannot be read ({error}); run the sweep again") from error
+        for name, rows in ({"clip_image": seen.clip_image} | dict(seen.features) if seen else {}).items():
+            parts.setdefault(name, []).append(rows)
+    return {name: np.concatenate(rows) for name, rows in parts.items()} or _features_of_schema_2(cell)
+
+
+def _features_of_schema_2(cell: Path) -> dict[str, Array]:
+    path = cell / "features.npz"
     try:
         with np.load(path, allow_pickle=False) as stored:
             return dict(stored)
@@ -163,48 +352,23 @@ def load_features(folder: Path, key: str) -> dict[str, Array]:
         raise RunFolderError(f"{path} cannot be read ({error}); run the sweep again") from error
 
 
-def _read_envelope(path: Path) -> tuple[str, CellResult]:
-    envelope = _parse(path)
-    version = envelope.get("schema_version") if isinstance(envelope, dict) else None
-    if not isinstance(envelope, dict) or version != SCHEMA_VERSION:
-        raise RunFolderError(
-            f"{path} has schema {version}, this version reads {SCHEMA_VERSION}; run the sweep again"
-        )
-    try:
-        return str(envelope["setup"]), decode(CellResult, envelope["result"])
-    except (KeyError, ValueError) as error:
-        raise RunFolderError(f"{path}: {error}; run the sweep again") from error
-
-
 def _decode(kind: Any, path: Path) -> Any:
+    return _decoded(kind, parse(path), path)
+
+
+def _decoded(kind: Any, value: object, path: Path) -> Any:
     try:
-        return decode(kind, _parse(path))
+        return decode(kind, value)
     except ValueError as error:
         raise RunFolderError(f"{path}: {error}; run the sweep again") from error
 
 
-def _parse(path: Path) -> object:
+def _is_schema_2(path: Path) -> bool:
     try:
-        return json.loads(_read(path))
-    except ValueError as error:
-        raise RunFolderError(f"{path} is not whole JSON ({error}); run the sweep again") from error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise RunFolderError(f"{path} cannot be read ({error.strerror}); is this a run's folder?") from error
-
-
-def _json(value: object) -> bytes:
-    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def _npz(arrays: Mapping[str, Array]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, **dict(arrays))  # type: ignore[arg-type]  # numpy's own `allow_pickle` shares the keywords
-    return buffer.getvalue()
+        body = parse(path)
+    except RunFolderError:
+        return False
+    return isinstance(body, dict) and body.get("schema_version") == 2
 
 
 def _png(picture: Array) -> bytes:

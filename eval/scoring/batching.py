@@ -1,8 +1,7 @@
-"""How many pictures an encoder takes at once: found by trying, halved when memory runs out; never part of a result."""
+"""How many pictures an encoder takes at once: halved until they fit the memory; never part of a result."""
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,32 +16,26 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 
-FIRST, MOST = 8, 256
-GAIN = 1.1
-"""A doubled batch is kept while it encodes this many times as many pictures a second."""
+MOST = 64
+"""Pictures at once where nobody says otherwise: what more gains is little, and what it takes is memory."""
 
 
 @dataclass
 class Batching:
     """The batch of one encoder on one device, remembered from call to call.
 
+    Never by a clock: a batch that followed the machine's mood would give the last digits of a feature another
+    value each time, and no run would be the same as another to the byte.
+
     Args:
-        fixed: pictures at once; None starts with `FIRST` and doubles while that is faster, to `MOST`. Either is
-            halved when the device's memory runs out.
+        fixed: pictures at once; None begins with `MOST`. Either is halved when the device's memory runs out.
     """
 
     fixed: int | None = None
     size: int = field(init=False)
-    _ceiling: int = field(init=False)
-    _rate: float | None = field(default=None, init=False)
-    """Pictures a second of the largest batch that was worth it; None before the first warm call."""
-    _warm: bool = field(default=False, init=False)
-    _settled: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        self.size = self.fixed or FIRST
-        self._ceiling = self.fixed or MOST
-        self._settled = self.fixed is not None
+        self.size = self.fixed or MOST
 
     def run(self, encode: Callable[[Tensor], Array], pixels: Tensor) -> Array:
         """`encode` of pictures (N, 3, H, W) uint8, batch by batch, as one (N, D) float32.
@@ -64,7 +57,6 @@ class Batching:
         start = 0
         while start < len(items):
             chunk = items[start : start + self.size]
-            begun = time.perf_counter()
             try:
                 parts.append(encode(chunk))
             except (RuntimeError, MemoryError) as error:
@@ -72,7 +64,6 @@ class Batching:
                     raise
                 self._halve(error)
                 continue
-            self._learn(len(chunk), time.perf_counter() - begun)
             start += len(chunk)
         return np.concatenate(parts)
 
@@ -83,22 +74,6 @@ class Batching:
             ) from error
         _free()
         self.size //= 2
-        self._ceiling, self._settled = self.size, True
-
-    def _learn(self, count: int, seconds: float) -> None:
-        """Double while it pays; what a part of a batch or a cold call took tells nothing."""
-        if self._settled or count < self.size:
-            return
-        if not self._warm:
-            self._warm = True
-            return
-        rate = count / max(seconds, 1e-9)
-        if self._rate is not None and rate < GAIN * self._rate:
-            self.size, self._settled = max(self.size // 2, 1), True
-            return
-        self._rate = rate
-        self.size = min(2 * self.size, self._ceiling)
-        self._settled = self.size == count
 
 
 class Batched(ABC):

@@ -1,0 +1,1 @@
+"""Measurements of what runs the grid, with their tables."""

@@ -1,0 +1,82 @@
+"""Who does the tasks: one worker in this process, or several elsewhere; the grid's keeper cannot tell which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from eval.records import Plan
+from eval.running.tasks import Task
+from eval.running.work import Described, OnPart, Outcome, Worker
+
+
+class Pool(Protocol):
+    """Workers over one run's folder."""
+
+    @property
+    def workers(self) -> int:
+        """How many are alive."""
+        ...
+
+    @property
+    def idle(self) -> int:
+        """How many of them have nothing to do."""
+        ...
+
+    def start(self) -> Described:
+        """Read models and scorers, as far as one worker needs. Raises SdkitError where none can start."""
+        ...
+
+    def submit(self, task: Task) -> None:
+        """Give the task to an idle worker."""
+        ...
+
+    def wait(self, on_part: OnPart) -> Outcome | None:
+        """The next task that is done; None where a signal or a short while came first."""
+        ...
+
+    def close(self) -> None:
+        """Let the workers go."""
+        ...
+
+
+@dataclass
+class LocalPool:
+    """One worker, in this process."""
+
+    worker: Worker
+    _waiting: Task | None = field(default=None, init=False)
+
+    @property
+    def workers(self) -> int:
+        return 1
+
+    @property
+    def idle(self) -> int:
+        return int(self._waiting is None)
+
+    def start(self) -> Described:
+        return self.worker.describe()
+
+    def submit(self, task: Task) -> None:
+        self._waiting = task
+
+    def wait(self, on_part: OnPart) -> Outcome | None:
+        assert self._waiting is not None
+        task, self._waiting = self._waiting, None
+        return self.worker.run(task, on_part)
+
+    def close(self) -> None:
+        return
+
+
+def local_pool(plan: Plan, root: Path) -> LocalPool:
+    """The plan's model and scorer in this process. Raises SdkitError as `prepare`."""
+    from eval.running.bench import prepare
+    from eval.running.mirror import open_mirror
+    from eval.running.store import RunFolder
+
+    notes: list[str] = []
+    mirror = open_mirror(plan.execution.store, root.name)
+    return LocalPool(Worker(prepare(plan, RunFolder(root, notes.append)), mirror, notes))

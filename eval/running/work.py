@@ -1,0 +1,258 @@
+"""What one worker does, whatever process or machine it is in: makes a batch, finishes a cell, answers for both."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from eval.records import Cell, CellResult, ImageRow
+from eval.running.atomic import RunFolderError, write_atomic
+from eval.running.batch_file import Array, BatchRecord
+from eval.running.bench import Bench
+from eval.running.generator import Batch
+from eval.running.measure import clock, peak_memory, time_cell
+from eval.running.mirror import Mirror
+from eval.running.tasks import Finish, Make, Task
+from eval.scoring.cell_scores import Scored, Seen, cell_scores, gather
+from sdkit._errors import GenerationError, OutOfMemory, SdkitError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OnPart = Callable[[Task, float], object]
+"""Task -> the share of it that is done, 0..1, while it is at work."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a worker knows once its model and its scorer are read: all that the grid's keeper must know."""
+
+    cells: tuple[Cell, ...]
+    evals: tuple[int, ...]
+    """Denoiser calls a picture, of each cell."""
+    setup: str
+    look: str
+    """`Scorer.digest`."""
+    device_name: str
+    environment: dict[str, str]
+    notes: tuple[str, ...]
+    """What was odd about the reference."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one task."""
+
+    task: Task | None
+    """None where a worker only had something to say."""
+    seconds: float
+    result: CellResult | None = None
+    """Of a finish."""
+    error: str | None = None
+    """Why the cell has failed, as the user should read it."""
+    fatal: str | None = None
+    """Why the whole run cannot go on: its folder can no longer be written."""
+    notes: tuple[str, ...] = ()
+    """What was found broken on the way."""
+    lost: bool = False
+    """The worker died; `error` says how."""
+
+
+@dataclass
+class Worker:
+    """One model on one device with its scorer, over the run's folder."""
+
+    bench: Bench
+    mirror: Mirror | None = None
+    """Where batches and cells go besides, and other machines' come from."""
+    notes: list[str] = field(default_factory=list)
+    """What was found broken since the last outcome; the folder's `report` adds to it."""
+    ceiling: int = field(init=False)
+    """Most pictures made together: halved when memory runs out, for the rest of the run."""
+    _warm: str | None = field(default=None, init=False)
+    """Key of the cell whose pictures were made last."""
+
+    def __post_init__(self) -> None:
+        self.ceiling = self.bench.plan.hardware.batch
+
+    def describe(self) -> Described:
+        bench = self.bench
+        return Described(
+            bench.cells,
+            tuple(bench.generator.model_evals(cell.sampler, cell.steps) for cell in bench.cells),
+            bench.setup,
+            bench.scorer.digest,
+            bench.generator.device_name,
+            bench.environment,
+            bench.scorer.notes,
+        )
+
+    def run(self, task: Task, on_part: OnPart) -> Outcome:
+        """Do the task; whatever goes wrong is in the outcome."""
+        cell, start = self.bench.cells[task.cell], time.monotonic()
+        result, failed, fatal = None, None, None
+        try:
+            if self.mirror is not None:
+                self.mirror.pull(self.bench.folder.cell_folder(cell.key))
+            if isinstance(task, Make):
+                self._make(cell, task, on_part)
+            else:
+                result = self._finish(cell, task, on_part)
+            if self.mirror is not None:
+                fresh: tuple[str, ...] = ()
+                if isinstance(task, Make):
+                    fresh = tuple(f"images/{index:05d}.png" for index in range(task.start, task.stop))
+                self.mirror.push(self.bench.folder.cell_folder(cell.key), fresh)
+        except RunFolderError as error:
+            fatal = str(error)
+        except Exception as error:  # one scheduler's bug must not cost the other cells
+            failed = self._reason(cell, error)
+        notes, self.notes[:] = tuple(self.notes), []
+        return Outcome(task, time.monotonic() - start, result, failed, fatal, notes)
+
+    def _reason(self, cell: Cell, error: Exception) -> str:
+        if isinstance(error, SdkitError):
+            return " ".join(str(error).split())
+        trace = "".join(traceback.format_exception(error))
+        write_atomic(self.bench.folder.cell_folder(cell.key) / "error.txt", trace.encode())
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+
+    def _make(self, cell: Cell, task: Make, on_part: OnPart) -> None:
+        """Make a batch and look at it; one that is on disk is only looked at again."""
+        folder, scorer = self.bench.folder, self.bench.scorer
+        folder.open_cell(cell)
+        record = folder.read_batch(cell, task.start, task.stop)
+        if record is not None and record.look == scorer.digest:
+            return
+        if record is not None:
+            pixels = folder.read_images(cell, task.start, task.stop)
+            if pixels is not None:
+                seen = scorer.look(pixels, task.start)
+                folder.write_record(cell, replace(record, look=scorer.digest, seen=seen))
+                return
+        begun = clock(self.bench.generator.device)
+        pixels, latents = self._pictures(cell, task, on_part)
+        seconds = clock(self.bench.generator.device) - begun
+        self._warm = cell.key
+        seen = scorer.look(pixels, task.start)
+        made = BatchRecord(task.start, task.stop, (), scorer.digest, seconds, seen, latents)
+        folder.write_batch(cell, made, pixels)
+
+    def _pictures(self, cell: Cell, task: Make, on_part: OnPart) -> tuple[Tensor, Array | None]:
+        """The batch's pictures, in as many parts as memory asks for, and the latents of those that need them."""
+        import torch
+
+        parts: list[Batch] = []
+        start = task.start
+        evals = self.bench.generator.model_evals(cell.sampler, cell.steps)
+        while start < task.stop:
+            stop = min(start + self.ceiling, task.stop)
+            share, before = (stop - start) / (task.stop - task.start), start - task.start
+
+            def on_call(call: int, share: float = share, before: int = before) -> None:
+                done = before / (task.stop - task.start) + share * min(1.0, call / evals)
+                on_part(task, done)
+
+            try:
+                parts.append(self._sample(cell, start, stop, on_call))
+            except OutOfMemory:
+                if stop - start == 1:
+                    raise
+                self.ceiling = (stop - start) // 2
+                self.notes.append(
+                    f"{cell.label}: out of memory with {stop - start} pictures at once; {self.ceiling} from here on"
+                )
+                continue
+            start = stop
+        return torch.cat([part.images for part in parts]), self._latents(cell, task, parts)
+
+    def _sample(self, cell: Cell, start: int, stop: int, on_call: Callable[[int], None]) -> Batch:
+        made: Batch = self.bench.generator.sample(
+            self.bench.text_rows(start, stop),
+            sampler=cell.sampler,
+            steps=cell.steps,
+            guidance_scale=cell.guidance,
+            seeds=cell.seeds(start, stop),
+            width=cell.width,
+            height=cell.height,
+            on_call=on_call,
+        )
+        return made
+
+    def _latents(self, cell: Cell, task: Make, parts: list[Batch]) -> Array | None:
+        wanted = (self.bench.converged.count(cell) if self.bench.converged else 0) - task.start
+        if wanted < 1 or any(part.latents is None for part in parts):
+            return None
+        import torch
+
+        found = torch.cat([part.latents for part in parts if part.latents is not None])[:wanted]
+        return found.numpy()
+
+    def _finish(self, cell: Cell, task: Finish, on_part: OnPart) -> CellResult:
+        """Score, measure and write down a cell whose batches are all there."""
+        bench = self.bench
+        records = bench.folder.read_batches(cell)
+        parts = [record.seen for record in records if record.seen and record.look == bench.scorer.digest]
+        if sum(part.n for part in parts) != cell.count:
+            raise GenerationError(
+                f"{cell.label}: pictures that were whole are no longer; the same command makes them again"
+            )
+        seen = gather(parts)
+        converged = None
+        if bench.converged:
+            converged = bench.converged.measure(cell, self._first(cell, records))
+        scored = cell_scores(seen, bench.scorer.rules, converged)
+        on_part(task, 0.1)
+        timing = time_cell(
+            bench.generator, bench.text, cell, bench.plan.hardware,
+            text_s=bench.text_s, warm=self._warm == cell.key,
+        )  # fmt: skip
+        memory = peak_memory(
+            bench.generator, bench.text, cell, bench.plan.hardware, scorer_bytes=bench.scorer.device_bytes
+        )
+        seconds = [record.generate_s for record in records]
+        result = CellResult(
+            cell=cell,
+            device=bench.generator.device_name,
+            model_evals=bench.generator.model_evals(cell.sampler, cell.steps),
+            scores=scored.scores,
+            timing=timing,
+            memory=memory,
+            generate_s=None if None in seconds else sum(each for each in seconds if each is not None),
+        )
+        bench.folder.write_cell(result, _image_rows(bench, cell, seen, scored), bench.setup)
+        return result
+
+    def _first(self, cell: Cell, records: tuple[BatchRecord, ...]) -> tuple[Tensor, Tensor] | None:
+        """Latents and pictures of the cell's first ones, as its records hold them; None where they do not."""
+        import torch
+
+        assert self.bench.converged is not None
+        count = self.bench.converged.count(cell)
+        held = [record.latents for record in records if record.start < count]
+        if count < 1 or any(each is None for each in held):
+            return None
+        latents = torch.cat([torch.from_numpy(each) for each in held if each is not None])
+        images = self.bench.folder.read_images(cell, 0, count)
+        return None if images is None or len(latents) < count else (latents[:count], images)
+
+
+def _image_rows(bench: Bench, cell: Cell, seen: Seen, scored: Scored) -> tuple[ImageRow, ...]:
+    verdicts = seen.verdicts or (None,) * cell.count
+    return tuple(
+        ImageRow(
+            cell.key,
+            index,
+            seed,
+            prompt,
+            bench.folder.image_path(cell.key, index),
+            {name: float(column[index]) for name, column in scored.values.items() if index < len(column)},
+            verdict,
+        )
+        for index, (prompt, seed, verdict) in enumerate(
+            zip(bench.plan.prompts.rows, cell.seeds(0, cell.count), verdicts, strict=True)
+        )
+    )
