@@ -38,6 +38,7 @@ from eval.schema import (
     SweepConfig,
     WindowConfig,
 )
+from eval.tracking.options import to_tracking
 from sdkit._checks import MAX_BATCH, MAX_SEED, check_guidance, check_prompts, check_range, check_side
 from sdkit._errors import InvalidRequest
 from sdkit._sampler_names import find_sampler
@@ -109,6 +110,7 @@ def to_plan(composed: DictConfig) -> Plan:
         folder="",
         windows=tuple(_window(each) for each in config.windows),
         execution=_execution(config),
+        tracking=to_tracking(config.tracking),
     )
     check_range("grid.seed", grid.seed, 0, MAX_SEED - 2 * len(plan.prompts.rows))
     folder = config.out or str(ROOT / "reports" / _folder_name(plan))
@@ -263,6 +265,7 @@ def _hardware(hardware: HardwareConfig) -> HardwarePlan:
 
 
 def _folder_name(plan: Plan) -> str:
+    """Of the model's name and the plan's digest. Who hears of the run changes nothing in it."""
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", plan.model.name).strip("-.") or "model"
     return f"{safe}-{digest(plan.asked)[:8]}"
 

@@ -166,8 +166,40 @@ class Window:
 
 
 @dataclass(frozen=True)
+class MlflowPlan:
+    """Where MLflow keeps what it is told."""
+
+    uri: str | None = None
+    """None is MLFLOW_TRACKING_URI, and without that a file in the run's folder."""
+    experiment: str = "sdkit"
+
+
+@dataclass(frozen=True)
+class WandbPlan:
+    """Where Weights & Biases keeps what it is told."""
+
+    project: str = "sdkit"
+    entity: str | None = None
+    """None is the account's own."""
+    mode: str = "offline"
+    """"offline" writes into the run's folder; "online" sends."""
+
+
+@dataclass(frozen=True)
+class TrackingPlan:
+    """Which trackers hear of the run; it changes no result, and so no folder's name."""
+
+    use: tuple[str, ...] = ()
+    """Of "mlflow", "wandb" and "tensorboard"."""
+    images: int = 8
+    """How many of a cell's first pictures are logged."""
+    mlflow: MlflowPlan = MlflowPlan()
+    wandb: WandbPlan = WandbPlan()
+
+
+@dataclass(frozen=True)
 class Plan:
-    """Everything that one sweep does. Equal plans write to one folder and reuse its cells."""
+    """Everything that one sweep does. Equal plans, trackers aside, write to one folder and reuse its cells."""
 
     model: ModelPlan
     prompts: PromptSet
@@ -178,13 +210,14 @@ class Plan:
     folder: str
     """The run's folder."""
     windows: tuple[Window, ...] = ()
+    tracking: TrackingPlan = TrackingPlan()
     execution: ExecutionPlan = field(default_factory=ExecutionPlan)
 
     @property
     def asked(self) -> dict[str, object]:
         """All that decides a figure, as plain values: what names the run's folder."""
         found = asdict(self)
-        del found["execution"], found["folder"]
+        del found["execution"], found["tracking"], found["folder"]
         return found
 
 

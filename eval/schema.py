@@ -105,6 +105,27 @@ class ExecutorConfig:
 
 
 @dataclass
+class MlflowConfig:
+    uri: str | None = None
+    experiment: str = "sdkit"
+
+
+@dataclass
+class WandbConfig:
+    project: str = "sdkit"
+    entity: str | None = None
+    mode: str = "offline"
+
+
+@dataclass
+class TrackingConfig:
+    use: list[str] = field(default_factory=list)
+    images: int = 8
+    mlflow: MlflowConfig = field(default_factory=MlflowConfig)
+    wandb: WandbConfig = field(default_factory=WandbConfig)
+
+
+@dataclass
 class SweepConfig:
     """What `conf/sweep.yaml` composes. Mutable, because OmegaConf fills it; never passed on."""
 
@@ -115,6 +136,7 @@ class SweepConfig:
     grid: GridConfig = field(default_factory=GridConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     windows: list[WindowConfig] = field(default_factory=list)
     """Published ranges that scores are held against at the end."""
     out: str | None = None

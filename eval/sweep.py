@@ -66,8 +66,10 @@ def _sweep(plan: Plan, config_yaml: str, folder: RunFolder, log: RunLog) -> int:
     from eval.running.stopping import stopping
     from eval.running.store import load_run
     from eval.scoring.windows import window_lines
+    from eval.tracking.trackers import open_trackers
 
     started = time.monotonic()
+    trackers = open_trackers(plan.tracking, folder.root)
     pool = make_pool(plan, folder.root)
     try:
         described = pool.start()
@@ -82,7 +84,8 @@ def _sweep(plan: Plan, config_yaml: str, folder: RunFolder, log: RunLog) -> int:
         )
         elsewhere = other_runs(folder.root, plan.execution.store)
         mirror = open_mirror(plan.execution.store, folder.root.name)
-        with stopping() as stop:
+        with trackers, stopping() as stop:
+            trackers.started(plan, config_yaml, described.environment, described.cells)
             run = GridRun(
                 pool,
                 folder,
@@ -90,8 +93,9 @@ def _sweep(plan: Plan, config_yaml: str, folder: RunFolder, log: RunLog) -> int:
                 plan.hardware.batch,
                 stop,
                 log.say,
-                elsewhere=elsewhere,
-                mirror=mirror,
+                trackers.cell_done,
+                elsewhere,
+                mirror,
             )
             results = run.run(progress)
     finally:
@@ -103,7 +107,10 @@ def _sweep(plan: Plan, config_yaml: str, folder: RunFolder, log: RunLog) -> int:
     took = duration(time.monotonic() - started)
     log.say(f"ended: {_accounts(results)}; {took}")
     print(f"report: {_shown(report)}\ntime: {took}")
-    return SOME_FAILED if any(result.error for result in results) else 0
+    exit_code = SOME_FAILED if any(result.error for result in results) else 0
+    for line in trackers.finished(exit_code):
+        print(line)
+    return exit_code
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -118,6 +118,8 @@ class ProcessPool:
                 seat.pipe.close()  # the worker reads an end of file, and ends
         for seat in self._seats:
             if seat.process is not None:
+                if not seat.ready:  # still reading its model, which nobody waits for
+                    seat.process.kill()
                 seat.process.join(10)
                 if seat.process.is_alive():
                     seat.process.kill()
