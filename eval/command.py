@@ -6,58 +6,153 @@ import difflib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from eval.running.atomic import RunFolderGaveOut
+from eval.config import ROOT
+from eval.launches import Launch, finish, is_job, outcome_lines, shown
+from eval.running.atomic import RunFolderError, RunFolderGaveOut
 from eval.running.stopping import Stopped
 from eval.schema import ScoreConfig, SweepConfig, register
 from sdkit._errors import SdkitError
 
+INTERRUPTED = 130
 OPEN = ("metrics.weights.", "prompts.where.")
 """Keys below these are the user's own words, which Hydra takes only with a "++" before them."""
+SOME_FAILED = 3
+"""Exit code of a sweep in which some cells have no result."""
 _NOISE = ("full_key:", "object_type=", "reference_type=", "To append")
 
 
+@dataclass(frozen=True)
+class Job:
+    """What Hydra calls with the configuration; a launcher may pickle it and call it in another process."""
+
+    work: Callable[[DictConfig], int]
+    """A function of a module, which the other process imports."""
+    config: str
+    starter: int = field(default_factory=os.getpid)
+    """The process that the command runs in."""
+    codes: list[int] = field(default_factory=list)
+    """Exit codes of the jobs that ran in that very process."""
+
+    def __call__(self, composed: DictConfig) -> int:
+        """Do the work; its exit code, which the launch's folder also holds where it is one job of several.
+
+        Raises:
+            KeyboardInterrupt: the work was interrupted here, so no later job must begin.
+        """
+        try:
+            code, said = self._outcome(composed)
+            finish(code, said)
+        except RunFolderError as error:  # nothing can be told by files: the reason stands in the log
+            code = refuse(str(error))
+        self.codes.append(code)
+        if code >= INTERRUPTED and is_job() and os.getpid() == self.starter:
+            raise KeyboardInterrupt
+        return code
+
+    def _outcome(self, composed: DictConfig) -> tuple[int, str | None]:
+        from omegaconf.errors import OmegaConfBaseException
+
+        # A user's mistake is said in one line here: Hydra would put a line of its own before it.
+        try:
+            return self.work(composed), None
+        except Stopped as stopped:
+            said = f"{stopped}; the same command goes on from here"
+            sys.stderr.write(f"{said}\n")
+            return stopped.exit_code, said
+        except RunFolderGaveOut as error:
+            refuse(str(error))
+            return SOME_FAILED, str(error)
+        except SdkitError as error:
+            return refuse(str(error)), str(error)
+        except OmegaConfBaseException as error:
+            said = one_line(error, self.config)
+            return refuse(said), said
+        except KeyboardInterrupt:
+            if not is_job():
+                raise
+            return INTERRUPTED, "interrupted"
+        except Exception as error:  # a bug in one job must not stop the others: Hydra's own launcher would
+            if not is_job():
+                raise
+            traceback.print_exc()
+            return 1, f"{type(error).__name__}: {error}"
+
+
 def run_command(
-    work: Callable[[DictConfig], int], config: str, arguments: Sequence[str], folder: Path
+    work: Callable[[DictConfig], int], config: str, arguments: Sequence[str], folder: Path, merge: str = ""
 ) -> int:
-    """Compose `config` from the arguments and do the work; its exit code, 2 for a user's mistake, 130 on interrupt."""
+    """Compose `config` from the arguments and do the work; its exit code, 2 for a user's mistake, 130 on interrupt.
+
+    With `-m` there are several jobs: all are begun, whatever becomes of the first, and the code is the highest.
+
+    Args:
+        work: a function of an importable module, not of "__main__".
+        merge: the command that merges the folders of several jobs; empty where nothing does.
+    """
+    register()
+    try:
+        launch = Launch.of(opened(arguments))
+    except SdkitError as error:
+        return refuse(str(error))
+    job = Job(work, config)
+    code = _compose(job, opened(arguments), folder, launch)
+    return code if launch is None else max(code, _reported(launch, merge))
+
+
+def _compose(job: Job, arguments: Sequence[str], folder: Path, launch: Launch | None) -> int:
+    """Have Hydra call the job, once or for each point of `-m`; the highest code of those that ran here."""
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    codes: list[int] = []
-
-    def job(composed: DictConfig) -> None:
-        # A user's mistake is said in one line here: Hydra would put a line of its own before it.
-        try:
-            codes.append(work(composed))
-        except Stopped as stopped:
-            sys.stderr.write(f"{stopped}; the same command goes on from here\n")
-            codes.append(stopped.exit_code)
-        except RunFolderGaveOut as error:
-            refuse(str(error))
-            codes.append(3)
-        except SdkitError as error:
-            codes.append(refuse(str(error)))
-        except OmegaConfBaseException as error:
-            codes.append(refuse(one_line(error, config)))
-
-    register()
     try:
-        with with_overrides(opened(arguments)):
-            hydra.main(config_path=str(folder), config_name=config, version_base="1.3")(job)()
+        with with_overrides(arguments if launch is None else launch.arguments):
+            hydra.main(config_path=str(folder), config_name=job.config, version_base="1.3")(job)()
     except (HydraException, OmegaConfBaseException) as error:
-        return refuse(one_line(error, config))
+        return refuse(one_line(error, job.config))
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command goes on from here\n")
-        return 130
-    return max(codes, default=0)
+        elsewhere = "; jobs in processes of their own go on" if launch and not job.codes else ""
+        sys.stderr.write(f"interrupted; the same command goes on from here{elsewhere}\n")
+        return max((INTERRUPTED, *job.codes))
+    except Exception as error:
+        if launch is None:
+            raise
+        return _launcher_failed(error, launch)
+    return max(job.codes, default=0)
+
+
+def _launcher_failed(error: Exception, launch: Launch) -> int:
+    """Say why the launcher gave up, for jobs themselves raise nothing; 1 where a job died, 2 where none could begin."""
+    said = " ".join(str(error).splitlines()[:2])
+    if not type(error).__module__.startswith("submitit."):
+        return refuse(f"the launcher failed: {type(error).__name__}: {said}")
+    refuse(f"one job died: {said}; its logs: {launch.folder / '.submitit'}. The others are waited for")
+    launch.wait()
+    return 1
+
+
+def _reported(launch: Launch, merge: str) -> int:
+    """Say what became of each job of the launch; the highest code, 1 for a job that never told one."""
+    try:
+        outcomes = launch.outcomes()
+    except RunFolderError as error:
+        return refuse(str(error))
+    launch.discard_if_empty()
+    for each in outcomes:
+        if each.said and each.pid != os.getpid():  # else it stands above
+            refuse(f"job {each.num}: {each.said}")
+    if outcomes:
+        sys.stdout.write("\n" + "\n".join(outcome_lines(outcomes, merge)) + "\n")
+        sys.stdout.write(f"launch: {shown(str(launch.folder))}\n")
+    return max((1 if each.code is None else each.code for each in outcomes), default=0)
 
 
 def opened(arguments: Sequence[str]) -> list[str]:
@@ -73,17 +168,22 @@ def refuse(message: str) -> int:
 
 @contextmanager
 def with_overrides(arguments: Sequence[str]) -> Iterator[None]:
-    """Let Hydra read `arguments` as the command line, and raise its errors instead of printing them."""
-    argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv, os.environ["HYDRA_FULL_ERROR"] = [argv[0], *arguments], "1"
+    """Let Hydra read `arguments` as the command line, raise its errors, and start processes that find `eval`."""
+    argv = sys.argv
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    wanted = {"HYDRA_FULL_ERROR": "1", "PYTHONPATH": path}
+    before = {name: os.environ.get(name) for name in wanted}
+    sys.argv = [argv[0], *arguments]
+    os.environ.update(wanted)
     try:
         yield
     finally:
         sys.argv = argv
-        if full is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = full
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def one_line(error: BaseException, config: str = "sweep") -> str:
@@ -97,6 +197,8 @@ def one_line(error: BaseException, config: str = "sweep") -> str:
     if unknown:
         near = difflib.get_close_matches(unknown[1], _keys(config), n=3, cutoff=0.5)
         kept.append(f"nearest: {', '.join(near) or 'none'}; see them all with --cfg job")
+    if "hydra/launcher/submitit" in said[0] and "submitit_local" not in lines:
+        kept.append("submitit's launchers come with the extra: pip install -e '.[slurm]'")
     return ". ".join(line.rstrip(".") for line in dict.fromkeys(kept))
 
 

@@ -130,7 +130,7 @@ def _model(model: ModelConfig, hardware: HardwareConfig) -> ModelPlan:
     if hardware.dtype not in DTYPES:
         raise InvalidRequest(f"hardware.dtype must be one of {', '.join(DTYPES)}, got {hardware.dtype!r}")
     return ModelPlan(
-        name=model.name,
+        name=model.name or Path(model.source).name or Path(model.source).resolve().name,
         source=model.source,
         device=hardware.device,
         dtype=hardware.dtype,

@@ -254,6 +254,11 @@ class Cell:
         )
 
     @property
+    def series(self) -> str:
+        """What one line of a figure belongs to: the sampler."""
+        return self.sampler
+
+    @property
     def label(self) -> str:
         """ "sampler · steps · guidance", for people."""
         return f"{self.sampler} · {self.steps} steps · g {self.guidance:g}"
@@ -349,6 +354,12 @@ class Run:
     """Python, platform, CPU, GPUs, package versions, git commit: label -> value."""
     config_yaml: str
     """The resolved configuration, as it was run."""
+    plans: dict[str, Plan] = field(default_factory=dict)
+    """Of the runs that this one was merged from, by their names; empty for one as it was run."""
+    notes: tuple[str, ...] = ()
+    """What must be known before cells of different runs are compared, each a sentence."""
+    planned: int | None = None
+    """How many cells were asked for; None where the plan's grid tells."""
 
 
 def digest(value: object) -> str:

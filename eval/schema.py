@@ -13,7 +13,7 @@ from omegaconf import MISSING
 
 @dataclass
 class ModelConfig:
-    name: str = MISSING
+    name: str | None = MISSING
     source: str | None = None
     width: int | None = None
     height: int | None = None

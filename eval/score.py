@@ -23,6 +23,7 @@ from omegaconf import DictConfig  # noqa: E402
 
 from eval.command import run_command  # noqa: E402
 from eval.config import CONF, ScorePlan, to_score_plan  # noqa: E402
+from eval.launches import claim  # noqa: E402
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +45,7 @@ def score(composed: DictConfig) -> int:
     from eval.scoring.pairing import pair
 
     plan = to_score_plan(composed)
+    claim(Path(plan.folder))
     pairing = pair(Path(plan.images).expanduser(), plan.source)
     scorer = _scorer(plan, pairing.prompts, pairing.files)
     with counting("pictures", len(pairing.files)) as bar:
@@ -117,4 +119,7 @@ def _look(scorer: Scorer, files: Sequence[Path], on_batch: Callable[[int], objec
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # By the name under which a launcher's other process finds it: "__main__" is another module there.
+    from importlib import import_module
+
+    sys.exit(import_module("eval.score").main())

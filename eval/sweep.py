@@ -1,14 +1,14 @@
 """Sweep samplers, steps and guidance over prompts: `python eval/sweep.py [group=option] [key=value]`.
 
 Runs every cell of the grid, scores and times it, and writes one folder below reports/ with the tables
-and report.html. The same command again takes up what is whole. Exit code: 0 when every cell has its result,
-3 when some failed or the disk gave out, 2 when the command cannot be met, 130 or 143 when it was stopped by
-SIGINT or SIGTERM.
+and report.html. The same command again takes up what is whole. With `-m` each point of the outer axes is a
+job with a folder of its own: `-m model=sd15,sdxl`. Exit code: 0 when every cell has its result, 3 when some failed
+or the disk gave out, 2 when the command cannot be met, 130 or 143 when it was stopped by SIGINT or SIGTERM; with
+`-m` the highest of the jobs'.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -20,15 +20,14 @@ if __name__ == "__main__":
 
 from omegaconf import DictConfig  # noqa: E402
 
-from eval.command import run_command  # noqa: E402
+from eval.command import SOME_FAILED, run_command  # noqa: E402
 from eval.config import CONF, to_plan, to_yaml  # noqa: E402
+from eval.launches import claim, shown  # noqa: E402
 from eval.records import CellResult, Plan  # noqa: E402
 
 if TYPE_CHECKING:
     from eval.running.run_log import RunLog
     from eval.running.store import RunFolder
-
-SOME_FAILED = 3
 
 
 def sweep(composed: DictConfig) -> int:
@@ -44,6 +43,7 @@ def sweep(composed: DictConfig) -> int:
         for line in plan_lines(plan):
             print(line)
         return 0
+    claim(Path(plan.folder))
     log = RunLog(Path(plan.folder))
     folder = RunFolder(Path(plan.folder), log.note)
     folder.prepare()
@@ -106,7 +106,7 @@ def _sweep(plan: Plan, config_yaml: str, folder: RunFolder, log: RunLog) -> int:
         print(line)
     took = duration(time.monotonic() - started)
     log.say(f"ended: {_accounts(results)}; {took}")
-    print(f"report: {_shown(report)}\ntime: {took}")
+    print(f"report: {shown(str(report))}\ntime: {took}")
     exit_code = SOME_FAILED if any(result.error for result in results) else 0
     for line in trackers.finished(exit_code):
         print(line)
@@ -115,7 +115,8 @@ def _sweep(plan: Plan, config_yaml: str, folder: RunFolder, log: RunLog) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Compose the configuration from `arguments`, by default the command line's, and run; the exit code."""
-    return run_command(sweep, "sweep", sys.argv[1:] if arguments is None else arguments, CONF)
+    given = sys.argv[1:] if arguments is None else arguments
+    return run_command(sweep, "sweep", given, CONF, merge="python eval/report.py")
 
 
 def _accounts(results: tuple[CellResult, ...]) -> str:
@@ -129,10 +130,8 @@ def _accounts(results: tuple[CellResult, ...]) -> str:
     return "; ".join(parts)
 
 
-def _shown(path: Path) -> str:
-    """Relative to where the user stands, if it lies below."""
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    # By the name under which a launcher's other process finds it: "__main__" is another module there.
+    from importlib import import_module
+
+    sys.exit(import_module("eval.sweep").main())

@@ -82,3 +82,17 @@ def test_what_cannot_be_compared_is_refused() -> None:
         ssim(_pictures(0, 1, 8), _pictures(0, 1, 8))
     with pytest.raises(ValueError, match="uint8"):
         ssim(_pictures(0).float(), _pictures(1).float())
+
+
+def test_the_layout_in_memory_moves_no_digit() -> None:
+    draws = torch.Generator().manual_seed(0)
+    pictures = torch.randint(0, 256, (3, 3, 64, 64), generator=draws).to(torch.uint8)
+    converged = (
+        (pictures.int() + torch.randint(0, 9, pictures.shape, generator=draws)).clamp(0, 255).to(torch.uint8)
+    )
+    last = pictures.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    assert last.stride() != pictures.stride()
+    np.testing.assert_array_equal(ssim(last, converged), ssim(pictures, converged))
+    latents = np.random.default_rng(0).normal(size=(3, 4, 16, 16)).astype(np.float32)
+    turned = np.asfortranarray(latents)
+    np.testing.assert_array_equal(latent_rmse(turned, latents * 1.1), latent_rmse(latents, latents * 1.1))

@@ -26,6 +26,8 @@ class Cost:
     unit: str
     """Appended to a value; empty for counts."""
     of: Callable[[CellResult], float | None]
+    mixed: str = ""
+    """Why its values are not of one kind: different devices or models; empty where they are."""
 
     def text(self, value: float) -> str:
         """The value as people read it, with its unit."""
@@ -58,12 +60,23 @@ def cost_of(results: Sequence[CellResult]) -> Cost:
     """The cost that the whole report uses: measured latency, else throughput, else evaluations.
 
     The first of the three that at least half of the cells without an error have. Two measures are never
-    mixed on one axis: a cell that lacks the one in use is left out of what rests on cost.
+    mixed on one axis: a cell that lacks the one in use is left out of what rests on cost. Where one measure
+    was taken on different devices, it says so.
     """
     done = [result for result in results if result.error is None]
     costs = (LATENCY, THROUGHPUT, EVALUATIONS)
     usual = (cost for cost in costs if 2 * sum(cost.of(result) is not None for result in done) >= len(done))
-    return next(usual, EVALUATIONS)
+    cost = next(usual, EVALUATIONS)
+    mixed = _mixed([result for result in done if cost.of(result) is not None], cost)
+    return replace(cost, mixed=mixed) if mixed else cost
+
+
+def _mixed(priced: Sequence[CellResult], cost: Cost) -> str:
+    if cost is EVALUATIONS:
+        models = {result.cell.model_fingerprint for result in priced}
+        return "of different models, whose evaluations cost differently" if len(models) > 1 else ""
+    devices = dict.fromkeys(result.device for result in priced)
+    return f"measured on different devices: {', '.join(devices)}" if len(devices) > 1 else ""
 
 
 def separated(results: Sequence[CellResult]) -> tuple[CellResult, ...]:

@@ -99,6 +99,7 @@ def decide(results: Sequence[CellResult], images: Images) -> Decision:
         evidence.lead(best),
         *evidence.comparison(chosen, best, gap, cost),
         evidence.field(len(level), len(scored), len(equals), TIE, cost),
+        *evidence.mixed(chosen, cost),
         *evidence.beside(chosen, scored),
         *evidence.cautions(
             gaps, len(results), len(scored), costless=sum(cost.of(result) is None for result in scored)

@@ -67,6 +67,15 @@ def field(level: int, scored: int, equals: int, tie: float, cost: Cost) -> str:
     return f"{field}. {pick}."
 
 
+def mixed(chosen: CellResult, cost: Cost) -> list[str]:
+    """What to know of the costs where they are not of one kind."""
+    if not cost.mixed:
+        return []
+    return [
+        f"Costs are {cost.mixed}; that of the choice is of {chosen.device}. Elsewhere another may be the cheapest."
+    ]
+
+
 def beside(chosen: CellResult, scored: Sequence[CellResult]) -> list[str]:
     """FID and the judge for the chosen setting, each beside the best of the sweep."""
     sentences = []

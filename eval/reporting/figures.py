@@ -34,7 +34,7 @@ def quality_against_cost(run: Run, name: str) -> go.Figure:
     front = pareto_front(costs, column)
     figure.add_trace(_front_trace([results[i] for i in front], cost, name))
     for place, sampler in enumerate(run.plan.grid.samplers):
-        mine = [i for i, r in enumerate(results) if r.cell.sampler == sampler and costs[i] is not None]
+        mine = [i for i, r in enumerate(results) if r.cell.series == sampler and costs[i] is not None]
         figure.add_trace(
             go.Scatter(
                 x=[costs[i] for i in mine],
@@ -46,7 +46,7 @@ def quality_against_cost(run: Run, name: str) -> go.Figure:
                 hoverinfo="text",
             )
         )
-    figure.update_xaxes(canvas.axis(cost.label, costs))
+    figure.update_xaxes(canvas.axis(cost.label, costs, cost.mixed))
     return figure.update_yaxes(_score_axis(column))
 
 
@@ -65,7 +65,7 @@ def clip_against_fid(run: Run) -> go.Figure:
     )
     for column, steps in enumerate(counts, start=1):
         for place, sampler in enumerate(run.plan.grid.samplers):
-            line = [i for i, r in enumerate(results) if (r.cell.sampler, r.cell.steps) == (sampler, steps)]
+            line = [i for i, r in enumerate(results) if (r.cell.series, r.cell.steps) == (sampler, steps)]
             line.sort(key=lambda i: results[i].cell.guidance)
             look = _look(place, sampler) | {"showlegend": column == 1, "legendgroup": sampler}
             figure.add_trace(_guidance_trace(results, line, fid, clip, look), row=1, col=column)
@@ -94,10 +94,10 @@ def score_against_steps(run: Run, name: str) -> go.Figure:
     results, column = run.results, axes.column(run.results, name)
     figure, drawn = canvas.blank(), set[int]()
     for place, sampler in enumerate(run.plan.grid.samplers):
-        counts = sorted({r.cell.steps for r in results if r.cell.sampler == sampler})
+        counts = sorted({r.cell.steps for r in results if r.cell.series == sampler})
         best = [
             column.best_of(
-                i for i, r in enumerate(results) if (r.cell.sampler, r.cell.steps) == (sampler, steps)
+                i for i, r in enumerate(results) if (r.cell.series, r.cell.steps) == (sampler, steps)
             )
             for steps in counts
         ]
@@ -124,7 +124,7 @@ def hover(result: CellResult, cost: Cost) -> str:
     spent = cost.of(result)
     if spent is not None:
         lines.append(canvas.plain(cost.text(spent)) + " a picture")
-    if result.model_evals is not None and cost is not axes.EVALUATIONS:
+    if result.model_evals is not None and cost.of is not axes.EVALUATIONS.of:
         lines.append(f"{result.model_evals} evaluations")
     for score in result.scores:
         if score.value is not None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.records import CellResult, ImageRow, Run
+from eval.records import Cell, CellResult, ImageRow, Run
 from eval.reporting import axes
 from eval.reporting.figures import spread
+from eval.reporting.merging import PlacedCell
 
 MAX_PROMPTS, MAX_CELLS, MAX_SAMPLERS = 8, 12, 4
 SMALL_PX = 128
@@ -54,7 +55,7 @@ class Gallery:
     @property
     def groups(self) -> tuple[tuple[CellResult, int], ...]:
         """The first cell of each sampler, with how many columns stand under it."""
-        names = [result.cell.sampler for result in self.cells]
+        names = [result.cell.series for result in self.cells]
         return tuple((self.cells[names.index(name)], names.count(name)) for name in dict.fromkeys(names))
 
     @property
@@ -63,21 +64,28 @@ class Gallery:
         return any(picture.right is not None for row in self.rows for picture in row.pictures)
 
 
-def gallery(run: Run, folder: Path, chosen: CellResult | None = None) -> Gallery:
+def gallery(
+    run: Run, folder: Path, chosen: CellResult | None = None, folders: Mapping[str, Path] | None = None
+) -> Gallery:
     """The grid of a run: each of a few samplers at its best guidance, over steps, for a spread of prompts.
 
     Args:
         folder: the run's folder; pictures outside it are not read.
         chosen: a cell that must be among those shown.
+        folders: run's name -> its folder, for the cells of merged runs.
     """
     cells = shown_cells(run, chosen)
     prompts = run.plan.prompts
     chosen_prompts = spread(range(len(prompts.texts)), MAX_PROMPTS)
-    by_index = [{row.index: row for row in run.images.get(cell.cell.key, ())} for cell in cells]
+    homes = [_home(cell.cell, folder, folders or {}) for cell in cells]
+    by_place = [{(row.index, row.prompt): row for row in run.images.get(cell.cell.key, ())} for cell in cells]
     rows = tuple(
         PictureRow(
             prompts.texts[i],
-            tuple(_picture(rows.get(i * prompts.seeds_per_prompt), folder) for rows in by_index),
+            tuple(
+                _picture(rows.get((i * prompts.seeds_per_prompt, prompts.texts[i])), home)
+                for rows, home in zip(by_place, homes, strict=True)
+            ),
         )
         for i in chosen_prompts
     )
@@ -85,29 +93,33 @@ def gallery(run: Run, folder: Path, chosen: CellResult | None = None) -> Gallery
     return Gallery(cells, rows if cells else (), reduced)
 
 
+def _home(cell: Cell, folder: Path, folders: Mapping[str, Path]) -> Path:
+    return folders[cell.run] if isinstance(cell, PlacedCell) and cell.run in folders else folder
+
+
 def shown_cells(run: Run, chosen: CellResult | None) -> tuple[CellResult, ...]:
     """At most `MAX_CELLS` cells with pictures, by sampler and steps in the grid's order."""
     results = axes.separated(run.results)
     drawn = [result for result in results if result.error is None and run.images.get(result.cell.key)]
-    samplers = list(dict.fromkeys(result.cell.sampler for result in drawn))
+    samplers = list(dict.fromkeys(result.cell.series for result in drawn))
     best = {sampler: _best(drawn, sampler) for sampler in samplers}
     ranks = _ranks(drawn)
     leaders = sorted(samplers, key=lambda sampler: ranks[drawn.index(best[sampler])], reverse=True)
-    if chosen and chosen.cell.sampler in leaders:
-        leaders.insert(0, leaders.pop(leaders.index(chosen.cell.sampler)))
+    if chosen and chosen.cell.series in leaders:
+        leaders.insert(0, leaders.pop(leaders.index(chosen.cell.series)))
     kept = [sampler for sampler in samplers if sampler in leaders[:MAX_SAMPLERS]]
     shown = []
     for sampler in kept:
-        own = chosen if chosen and chosen.cell.sampler == sampler else None
+        own = chosen if chosen and chosen.cell.series == sampler else None
         guidance = (own or best[sampler]).cell.guidance
-        line = [r for r in drawn if (r.cell.sampler, r.cell.guidance) == (sampler, guidance)]
+        line = [r for r in drawn if (r.cell.series, r.cell.guidance) == (sampler, guidance)]
         line.sort(key=lambda result: result.cell.steps)
         shown += _spread_with(line, own, MAX_CELLS // len(kept))
     return tuple(shown)
 
 
 def _best(drawn: Sequence[CellResult], sampler: str) -> CellResult:
-    mine = [place for place, result in enumerate(drawn) if result.cell.sampler == sampler]
+    mine = [place for place, result in enumerate(drawn) if result.cell.series == sampler]
     ranks = _ranks(drawn)
     return drawn[max(mine, key=lambda place: ranks[place])]
 

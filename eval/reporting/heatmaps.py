@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -15,6 +15,8 @@ from eval.reporting import axes, canvas
 
 COLUMNS = 4
 ROW_PX = 230
+LONG_TITLE = 26
+"""Characters."""
 
 
 def heat_maps(run: Run, name: str) -> go.Figure:
@@ -24,10 +26,10 @@ def heat_maps(run: Run, name: str) -> go.Figure:
         Incomparable: two keys meet under the name.
     """
     results, column = run.results, axes.column(run.results, name)
-    samplers = [s for s in run.plan.grid.samplers if any(r.cell.sampler == s for r in results)]
+    samplers = [s for s in run.plan.grid.samplers if any(r.cell.series == s for r in results)]
     steps = sorted({result.cell.steps for result in results})
     guidances = sorted({result.cell.guidance for result in results})
-    columns = max(1, min(len(samplers), COLUMNS))
+    columns = columns_of(samplers)
     rows = max(1, math.ceil(len(samplers) / columns))
     figure = make_subplots(
         rows, columns, subplot_titles=[canvas.plain(sampler) for sampler in samplers],
@@ -37,7 +39,7 @@ def heat_maps(run: Run, name: str) -> go.Figure:
         mine = {
             (r.cell.steps, r.cell.guidance): value
             for r, value in zip(results, column.values, strict=True)
-            if r.cell.sampler == sampler
+            if r.cell.series == sampler
         }
         table = [[mine.get((n, g)) for n in steps] for g in guidances]
         trace = _map(table, steps, guidances, name, wide=canvas.is_wide(column.known))
@@ -49,6 +51,12 @@ def heat_maps(run: Run, name: str) -> go.Figure:
     figure.update_yaxes(type="category", showgrid=False, ticks="")
     figure.update_xaxes(title_text="Steps", row=rows)
     return figure.update_yaxes(title_text="Guidance", col=1)
+
+
+def columns_of(series: Collection[str]) -> int:
+    """Plots side by side: fewer where their titles are long."""
+    longest = max(map(len, series), default=0)
+    return max(1, min(len(series), COLUMNS if longest <= LONG_TITLE else COLUMNS // 2))
 
 
 def _map(

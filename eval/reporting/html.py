@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -11,6 +12,7 @@ from eval.records import Plan, Run
 from eval.reporting.decide import decide
 from eval.reporting.gallery import gallery
 from eval.reporting.glossary import COSTS, score_entries
+from eval.reporting.merge_notes import same_pictures
 from eval.reporting.panels import Panel, panels
 from eval.reporting.ranking import winners
 from eval.reporting.sheet import sheet
@@ -31,11 +33,23 @@ def write_report(folder: Path) -> Path:
     return path
 
 
-def render(run: Run, folder: Path) -> str:
+def write_merged_report(run: Run, folder: Path, folders: Mapping[str, Path]) -> Path:
+    """Write `report.html` of merged runs into `folder`, with their pictures from `folders`; its path.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
+    path = folder / "report.html"
+    write_atomic(path, render(run, folder, folders).encode())
+    return path
+
+
+def render(run: Run, folder: Path, folders: Mapping[str, Path] | None = None) -> str:
     """The report as HTML text.
 
     Args:
         folder: the run's folder, where the pictures lie.
+        folders: run's name -> its folder, where runs were merged.
     """
     from plotly.offline import get_plotlyjs
 
@@ -51,7 +65,10 @@ def render(run: Run, folder: Path) -> str:
         winners=winners(run.results),
         panels=drawn,
         figures=[_script_json(panel) for panel in drawn],
-        gallery=gallery(run, folder, decision.chosen),
+        gallery=gallery(run, folder, decision.chosen, folders),
+        notes=run.notes,
+        merged=bool(run.plans),
+        one_draw=same_pictures(run.plans),
         sheet=sheet(run.results),
         failed=failed,
         entries=score_entries(run),
@@ -86,26 +103,33 @@ def _closed(script: str) -> str:
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
-    """What was swept, as label and value, for the head of the page."""
-    plan, cells = run.plan, [result.cell for result in run.results]
+    """What was swept, as label and value, for the head of the page; of merged runs each value once."""
+    cells = [result.cell for result in run.results]
     sizes = sorted({(cell.width, cell.height) for cell in cells})
     devices = dict.fromkeys(result.device for result in run.results)
-    facts = [
-        (
-            "Model",
-            plan.model.name
-            if plan.model.name == plan.model.source
-            else f"{plan.model.name} ({plan.model.source})",
-        ),
-        ("Device", f"{', '.join(devices) or plan.model.device}, {plan.model.dtype}"),
-        ("Size", ", ".join(f"{width} × {height}" for width, height in sizes)),
+    found = {"Runs": dict.fromkeys(run.plans)}
+    for plan in run.plans.values() or (run.plan,):
+        for label, value in _plan_facts(plan):
+            found.setdefault(label, {})[value] = None
+    facts = {label: "; ".join(filter(None, values)) for label, values in found.items()}
+    facts["Device"] = f"{', '.join(devices) or run.plan.model.device}, {run.plan.model.dtype}"
+    facts["Size"] = ", ".join(f"{width} × {height}" for width, height in sizes)
+    return [(label, value) for label, value in facts.items() if value]
+
+
+def _plan_facts(plan: Plan) -> list[tuple[str, str]]:
+    """One plan's; what is read from the cells stands there empty, in its place."""
+    model = plan.model
+    return [
+        ("Model", model.name if model.name == model.source else f"{model.name} ({model.source})"),
+        ("Device", ""),
+        ("Size", ""),
         ("Prompts", f"{len(plan.prompts.texts)}, {plan.prompts.name}"),
         ("About the prompts", "; ".join(plan.prompts.notes)),
         ("Seeds", _seeds(plan)),
         ("Reference", _reference(plan)),
         ("Batch", f"{plan.hardware.batch}"),
     ]
-    return [(label, value) for label, value in facts if value]
 
 
 def _seeds(plan: Plan) -> str:
@@ -135,7 +159,8 @@ def _reference(plan: Plan) -> str:
 def _tally(run: Run) -> dict[str, int]:
     """Counts of cells: planned, done, failed, and not on disk yet; and of pictures."""
     grid = run.plan.grid
-    planned = max(len(grid.samplers) * len(grid.steps) * len(grid.guidances), len(run.results))
+    asked = run.planned or len(grid.samplers) * len(grid.steps) * len(grid.guidances)
+    planned = max(asked, len(run.results))
     failed = sum(result.error is not None for result in run.results)
     return {
         "planned": planned,

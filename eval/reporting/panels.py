@@ -8,9 +8,9 @@ import plotly.graph_objects as go
 
 from eval.records import Run
 from eval.reporting import axes
-from eval.reporting.axes import CLIP
+from eval.reporting.axes import CLIP, Cost
 from eval.reporting.figures import clip_against_fid, facet_steps, quality_against_cost, score_against_steps
-from eval.reporting.heatmaps import COLUMNS, heat_maps
+from eval.reporting.heatmaps import columns_of, heat_maps
 from eval.scoring.catalogue import base_name
 
 LATENT_RMSE = "latent_rmse"
@@ -55,7 +55,7 @@ def _cost_panel(run: Run, name: str) -> Panel:
     caption = (
         f"One point a setting. The staircase, the Pareto front, joins the settings that no other beats in "
         f"both {title} and {cost.noun}; bars on it are 95 % intervals, where they are known. Anything off it "
-        f"costs more, scores worse, or both.{_doubt(run, name)}"
+        f"costs more, scores worse, or both.{_doubt(run, name)}{_mixed(cost)}"
     )
     return Panel(
         f"cost-{_anchor(name)}", f"{title} against {cost.noun}", caption, quality_against_cost(run, name)
@@ -101,9 +101,14 @@ def _heat_panel(run: Run, name: str) -> Panel:
         f"Dark is better ({better} values). One colour scale for all samplers; an empty field has no value."
         f"{_doubt(run, name)}"
     )
-    samplers = len({result.cell.sampler for result in run.results})
+    facets = columns_of({result.cell.series for result in run.results})
     title = f"{axes.score_title(name)} over steps and guidance"
-    return Panel(f"heat-{_anchor(name)}", title, caption, heat_maps(run, name), min(samplers, COLUMNS))
+    return Panel(f"heat-{_anchor(name)}", title, caption, heat_maps(run, name), facets)
+
+
+def _mixed(cost: Cost) -> str:
+    """The sentence below a figure whose costs are not of one kind, with a space before it; else empty."""
+    return f" Costs are {cost.mixed}; compare across only as such." if cost.mixed else ""
 
 
 def _anchor(name: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from eval.records import CellResult
 from eval.reporting import axes
+from eval.reporting.merging import PlacedCell
 from eval.scoring.catalogue import base_name
 
 MAIN = (axes.CLIP, "judge_all", "latent_rmse")
@@ -73,6 +74,7 @@ def sheet(results: Sequence[CellResult]) -> Sheet:
     """The table of all cells, failed ones with empty fields; measures that no cell has are left out."""
     results = axes.separated(results)
     measures = [
+        *_marks(results),
         _text("Sampler", "", [result.cell.sampler for result in results]),
         _number("Steps", "Steps asked for", [float(r.cell.steps) for r in results], exact=True),
         _number("Guidance", "Guidance scale; 1 is off", [r.cell.guidance for r in results], exact=True),
@@ -83,6 +85,13 @@ def sheet(results: Sequence[CellResult]) -> Sheet:
     kept = [m for m in measures if any(field.sort for field in m.fields)] if results else measures
     rows = [SheetRow(result, tuple(m.fields[i] for m in kept)) for i, result in enumerate(results)]
     return Sheet(tuple(measure.column for measure in kept), tuple(rows))
+
+
+def _marks(results: Sequence[CellResult]) -> list[_Measure]:
+    """A column for whatever tells merged runs apart."""
+    marks = [dict(r.cell.marks) if isinstance(r.cell, PlacedCell) else {} for r in results]
+    headings = dict.fromkeys(heading for each in marks for heading in each)
+    return [_text(heading, "", [each.get(heading, "") for each in marks]) for heading in headings]
 
 
 def _costs(results: Sequence[CellResult]) -> list[_Measure]:

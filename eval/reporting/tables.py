@@ -13,6 +13,7 @@ from eval.identity import Score
 from eval.records import CellResult, ImageRow, Memory, Timing
 from eval.reporting.axes import score_names, separated
 from eval.reporting.comparisons import Comparison
+from eval.reporting.merging import PlacedCell
 from eval.running.atomic import write_atomic
 
 # Seeds stay Python integers: they may exceed 64 bits signed.
@@ -20,6 +21,8 @@ _CELL_COLUMNS = {
     "key": "str", "sampler": "str", "steps": "Int64", "guidance": "Float64", "model_evals": "Int64",
     "images": "Int64", "seed": "object", "width": "Int64", "height": "Int64", "device": "str", "dtype": "str",
 }  # fmt: skip
+_PLACE_COLUMNS = {"model": "str", "run": "str"}
+"""Of merged runs only."""
 _COST_COLUMNS = {
     "images_per_s": "Float64", "batch": "Int64", "latency_p50_s": "Float64", "latency_p95_s": "Float64",
     "gpu_allocated_bytes": "Int64", "gpu_reserved_bytes": "Int64", "process_peak_rss_bytes": "Int64",
@@ -43,11 +46,11 @@ def cells_frame(results: Sequence[CellResult]) -> pd.DataFrame:
 
     Scores are columns by name with `<name>_low` and `<name>_high`, the ends of the 95 % interval, and
     `<name>_unreliable`, why the value must not be relied on. Seconds end in `_s`, bytes in `_bytes`. A name
-    that bears a second key is a column of its own.
+    that bears a second key is a column of its own. Cells of merged runs also say their model and their run.
     """
     results = separated(results)
     names = score_names(results)
-    columns = _CELL_COLUMNS | _score_columns(names) | _COST_COLUMNS
+    columns = _place_columns(results) | _CELL_COLUMNS | _score_columns(names) | _COST_COLUMNS
     return pd.DataFrame([_cell_row(result, names) for result in results], columns=list(columns)).astype(
         columns
     )
@@ -64,13 +67,19 @@ def scores_frame(scores: Sequence[Score]) -> pd.DataFrame:
     return pd.DataFrame([row], columns=list(columns)).astype(columns)
 
 
-def images_frame(rows: Iterable[ImageRow]) -> pd.DataFrame:
-    """One row a picture: whose it is, what was asked, its values by metric, one `judge_<attribute>` each."""
+def images_frame(rows: Iterable[ImageRow], results: Sequence[CellResult] = ()) -> pd.DataFrame:
+    """One row a picture: whose it is, what was asked, its values by metric, one `judge_<attribute>` each.
+
+    Args:
+        results: the cells of merged runs, whose model and run then stand beside each picture.
+    """
     rows = tuple(rows)
+    places = {result.cell.key: _place(result) for result in results}
     valued = {name: "Float64" for row in rows for name in row.values}
     judged = {f"judge_{name}": "boolean" for row in rows for name in row.judge or {}}
-    columns = _IMAGE_COLUMNS | valued | judged
-    return pd.DataFrame([_image_row(row) for row in rows], columns=list(columns)).astype(columns)
+    columns = _place_columns(results) | _IMAGE_COLUMNS | valued | judged
+    placed = [places.get(row.cell_key, {}) | _image_row(row) for row in rows]
+    return pd.DataFrame(placed, columns=list(columns)).astype(columns)
 
 
 def write_cells_csv(results: Sequence[CellResult], path: Path) -> None:
@@ -98,14 +107,14 @@ def write_comparisons_csv(comparisons: Sequence[Comparison], path: Path) -> None
     write_atomic(path, to_csv(comparisons_frame(comparisons)))
 
 
-def write_images_csv(rows: Iterable[ImageRow], path: Path) -> None:
+def write_images_csv(rows: Iterable[ImageRow], path: Path, results: Sequence[CellResult] = ()) -> None:
     """Write `images_frame` to `path`, whole or not at all. Raises RunFolderError where the disk refuses."""
-    write_atomic(path, to_csv(images_frame(rows)))
+    write_atomic(path, to_csv(images_frame(rows, results)))
 
 
 def _cell_row(result: CellResult, names: Iterable[str]) -> dict[str, object]:
     cell = result.cell
-    row: dict[str, object] = {
+    row: dict[str, object] = _place(result) | {
         "key": cell.key, "sampler": cell.sampler, "steps": cell.steps, "guidance": cell.guidance,
         "model_evals": result.model_evals, "images": cell.count, "seed": cell.seed,
         "width": cell.width, "height": cell.height, "device": result.device, "dtype": cell.dtype,
@@ -118,6 +127,15 @@ def _cell_row(result: CellResult, names: Iterable[str]) -> dict[str, object]:
     for part in (result.timing, result.memory):
         row |= {name: getattr(part, name) for name in _COST_COLUMNS if hasattr(part, name)}
     return row
+
+
+def _place(result: CellResult) -> dict[str, object]:
+    cell = result.cell
+    return {"model": cell.model, "run": cell.run} if isinstance(cell, PlacedCell) else {}
+
+
+def _place_columns(results: Sequence[CellResult]) -> dict[str, str]:
+    return _PLACE_COLUMNS if any(isinstance(result.cell, PlacedCell) for result in results) else {}
 
 
 def _image_row(row: ImageRow) -> dict[str, object]:

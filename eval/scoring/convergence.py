@@ -23,7 +23,8 @@ def latent_rmse(latents: Array, converged: Array) -> Array:
     """
     if latents.shape != converged.shape:
         raise ValueError(f"latents must have one shape, got {latents.shape} and {converged.shape}")
-    apart = latents.astype(np.float64) - converged.astype(np.float64)
+    # In one layout: sums follow the order of memory, and the last digit must not tell where pictures came from.
+    apart = latents.astype(np.float64, order="C") - converged.astype(np.float64, order="C")
     if not np.isfinite(apart).all():
         raise ValueError("latents must be finite, got NaN or infinity")
     return np.asarray(np.sqrt((apart**2).mean(axis=tuple(range(1, apart.ndim)))))
@@ -49,7 +50,9 @@ def ssim(pictures: Tensor, converged: Tensor) -> Array:
         raise ValueError(f"pictures must be (N, 3, H, W) of one shape and 11 px at least, got {shapes}")
     if {pictures.dtype, converged.dtype} != {torch.uint8}:
         raise ValueError(f"pictures must be uint8, got {pictures.dtype} and {converged.dtype}")
-    found = structural_similarity_index_measure(
-        pictures.double(), converged.double(), data_range=255.0, reduction="none"
+    one, other = (
+        each.to(torch.float64, copy=True, memory_format=torch.contiguous_format)
+        for each in (pictures, converged)
     )
+    found = structural_similarity_index_measure(one, other, data_range=255.0, reduction="none")
     return np.atleast_1d(np.asarray(found.numpy(), dtype=np.float64))
