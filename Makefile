@@ -15,7 +15,7 @@ sweep: $(VENV)/.installed  ## sweep samplers x steps x guidance and write the re
 	$(BIN)/python eval/sweep.py $(ARGS)
 
 test: $(VENV)/.installed check  ## lint, types and tests; offline, on the CPU
-	$(BIN)/python -m pytest -m 'not gpu and not network and not slow' $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m 'not gpu and not network and not slow' $(ARGS)
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

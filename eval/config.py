@@ -5,6 +5,7 @@ Everything that can be known to be wrong without loading a weight is said here.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
 DTYPES = ("float32", "float16", "bfloat16")
+AUTO_BATCH = 16
+"""Pictures made together where `hardware.batch=auto`: the search is a cell's own, and comes after its pictures."""
 PROMPT_KINDS = ("shapes", "file")
 EXECUTORS = ("local", "ray")
 CONVERGED_SCORES = {"latent_rmse", "ssim"}
@@ -112,7 +115,8 @@ def to_plan(composed: DictConfig) -> Plan:
         execution=_execution(config),
         tracking=to_tracking(config.tracking),
     )
-    check_range("grid.seed", grid.seed, 0, MAX_SEED - 2 * len(plan.prompts.rows))
+    # Timed pictures have the seeds after the scored ones.
+    check_range("grid.seed", grid.seed, 0, MAX_SEED - len(plan.prompts.rows) - MAX_BATCH)
     folder = config.out or str(ROOT / "reports" / _folder_name(plan))
     return replace(plan, folder=str(Path(folder).expanduser()))
 
@@ -255,13 +259,34 @@ def _hardware(hardware: HardwareConfig) -> HardwarePlan:
     def positive(name: str, value: int | None) -> int | None:
         return None if value is None else check_range(f"hardware.{name}", value, 1, MAX_BATCH)
 
+    auto = hardware.batch == "auto"
+    if isinstance(hardware.batch, str) and not auto:
+        raise InvalidRequest(
+            f'hardware.batch must be a number or "auto", got {hardware.batch!r}; for example hardware.batch=16'
+        )
+    most = check_range("hardware.max_batch", hardware.max_batch, 1, MAX_BATCH)
     return HardwarePlan(
-        batch=check_range("hardware.batch", hardware.batch, 1, MAX_BATCH),
+        batch=min(AUTO_BATCH, most) if auto else check_range("hardware.batch", hardware.batch, 1, MAX_BATCH),
         latency_repeats=check_range("hardware.latency_repeats", hardware.latency_repeats, 0, 10_000),
         throughput_repeats=check_range("hardware.throughput_repeats", hardware.throughput_repeats, 0, 10_000),
         threads=positive("threads", hardware.threads),
-        timing_batch=positive("timing_batch", hardware.timing_batch),
+        timing_batch=None if auto else positive("timing_batch", hardware.timing_batch),
+        search_batch=auto,
+        max_batch=most,
+        noise_bound=_above_zero("hardware.noise_bound", hardware.noise_bound),
+        price_per_hour=(
+            None
+            if hardware.price_per_hour is None
+            else _above_zero("hardware.price_per_hour", hardware.price_per_hour)
+        ),
+        currency=hardware.currency,
     )
+
+
+def _above_zero(name: str, value: float) -> float:
+    if not 0 < value < math.inf:
+        raise InvalidRequest(f"{name} must be a finite number above 0, got {value}")
+    return value
 
 
 def _folder_name(plan: Plan) -> str:

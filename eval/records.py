@@ -10,6 +10,7 @@ import json
 from dataclasses import asdict, dataclass, field
 
 from eval.identity import Score
+from eval.measured import Measured, Memory, Timing
 
 SCHEMA_VERSION = 3
 """Raised when a stored cell can no longer be read as it was written; stored with every cell."""
@@ -125,13 +126,22 @@ class HardwarePlan:
     batch: int
     """Pictures made together; with guidance the denoiser sees twice as many rows."""
     latency_repeats: int
-    """Timed single pictures a cell, for p50 and p95; 0 measures no latency."""
+    """Timed single pictures a cell: 20 or more give p95, 100 give p99; 0 measures no latency."""
     throughput_repeats: int
-    """Timed batches a cell; 0 takes throughput from no measurement (None, with a reason)."""
+    """Timed batches a cell; 0 measures no throughput. With both at 0 nothing at all is measured."""
     threads: int | None = None
     """CPU threads; None leaves torch's own number."""
     timing_batch: int | None = None
     """Pictures in a timed batch, where `batch` would take too long; None is `batch`."""
+    search_batch: bool = False
+    """`hardware.batch=auto`: throughput is measured at the best batch found, with the curve up to it."""
+    max_batch: int = 64
+    """Largest batch that the search tries."""
+    noise_bound: float = 0.1
+    """Interquartile range of the samples over their median, above which a measurement is marked."""
+    price_per_hour: float | None = None
+    """What the device costs; None gives no cost of pictures."""
+    currency: str = "USD"
 
 
 @dataclass(frozen=True)
@@ -265,39 +275,6 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Timing:
-    """Measured apart from the pictures that are scored, after a warm-up at the same step count."""
-
-    batch: int
-    batch_samples_s: tuple[float, ...]
-    """Raw seconds of each timed batch, text encoding left out, decoding included."""
-    latency_samples_s: tuple[float, ...]
-    """Raw seconds of each timed single picture, likewise."""
-    images_per_s: float | None
-    """`batch` over the median of `batch_samples_s`."""
-    latency_p50_s: float | None
-    latency_p95_s: float | None
-    denoise_s: float | None
-    """Seconds a picture at the batch, median."""
-    decode_s: float | None
-    text_s: float | None
-    """Seconds to encode the prompt set once, over its number of prompts."""
-    reason: str | None = None
-    """Why figures are None."""
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Peaks in bytes, in a pass of their own on a GPU; None where the device does not tell."""
-
-    gpu_allocated_bytes: int | None
-    gpu_reserved_bytes: int | None
-    process_peak_rss_bytes: int | None
-    """Peak resident memory of the whole process so far; never a GPU's figure."""
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
 class CellResult:
     """What became of a cell: its scores and costs, or its error."""
 
@@ -307,14 +284,22 @@ class CellResult:
     model_evals: int | None
     """Denoiser calls a picture, guidance not doubled: Heun's 2N-1, PLMS's N+1."""
     scores: tuple[Score, ...] = ()
-    timing: Timing | None = None
-    memory: Memory | None = None
+    measured: Measured | None = None
+    """Time, memory, energy and money; None where the cell failed."""
     generate_s: float | None = None
     """Wall seconds of generating the scored pictures."""
     error: str | None = None
     """Why the cell has no scores, as the user should read it."""
     reused: bool = field(default=False, compare=False)
     """True when this run read the cell from disk; never stored as true."""
+
+    @property
+    def timing(self) -> Timing | None:
+        return self.measured.timing if self.measured else None
+
+    @property
+    def memory(self) -> Memory | None:
+        return self.measured.memory if self.measured else None
 
     def score(self, name: str) -> Score | None:
         return next((score for score in self.scores if score.name == name), None)

@@ -87,12 +87,16 @@ class GridConfig:
 class HardwareConfig:
     device: str = MISSING
     dtype: str = MISSING
-    batch: int = MISSING
+    batch: int | str = MISSING
     timing_batch: int | None = None
+    max_batch: int = MISSING
     latency_repeats: int = MISSING
     throughput_repeats: int = MISSING
     threads: int | None = None
     devices: Any = None
+    noise_bound: float = MISSING
+    price_per_hour: float | None = None
+    currency: str = "USD"
 
 
 @dataclass

@@ -97,6 +97,9 @@ class FakeGenerator:
     def model_evals(self, sampler: str, steps: int) -> int:
         return steps
 
+    def encode(self, prompts: Sequence[str], *, negative_prompt: str = "") -> Text:
+        return Text(tuple(range(len(prompts))))
+
     def sample(self, text: Text, **asked: Any) -> Made:
         self.before(asked)
         time.sleep(self.seconds)
@@ -150,7 +153,7 @@ def bench(asked: Plan, folder: RunFolder, generator: FakeGenerator) -> Bench:
     )
     cells = grid_cells(asked, generator)  # type: ignore[arg-type]
     scorer: Any = FakeScorer(rules)
-    return Bench(asked, generator, text, 0.0, scorer, folder, cells, {"python": "3"}, runs)  # type: ignore[arg-type]
+    return Bench(asked, generator, text, scorer, folder, cells, {"python": "3"}, runs)  # type: ignore[arg-type]
 
 
 def fake_pool(asked: Plan, root: str, generator: FakeGenerator | None = None) -> LocalPool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -173,3 +174,34 @@ def test_importing_the_harness_loads_no_torch() -> None:
     code = "import sys, eval.config; print([name for name in ('torch', 'diffusers') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_batch_is_a_number_or_is_searched(ask: Ask) -> None:
+    assert (ask("hardware.batch=3").hardware.batch, ask("hardware.batch=3").hardware.search_batch) == (
+        3,
+        False,
+    )
+    auto = ask("hardware.batch=auto", "hardware.max_batch=8", "hardware.timing_batch=4").hardware
+    assert (auto.search_batch, auto.batch, auto.max_batch, auto.timing_batch) == (True, 8, 8, None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("hardware.batch=many", "must be a number or \"auto\", got 'many'"),
+        ("hardware.batch=0", "hardware.batch must be 1..4096, got 0"),
+        ("hardware.max_batch=0", "hardware.max_batch"),
+        ("hardware.noise_bound=0", "hardware.noise_bound must be a finite number above 0"),
+        ("hardware.price_per_hour=-1", "hardware.price_per_hour must be a finite number above 0"),
+        ("hardware.price_per_hour=nan", "hardware.price_per_hour"),
+    ],
+)
+def test_what_measuring_cannot_do_is_said_before_work(ask: Ask, asked: str, said: str) -> None:
+    with pytest.raises(InvalidRequest, match=re.escape(said)):
+        ask(asked)
+
+
+def test_a_price_has_a_currency(ask: Ask) -> None:
+    hardware = ask("hardware.price_per_hour=2.5", "hardware.currency=EUR").hardware
+    assert (hardware.price_per_hour, hardware.currency) == (2.5, "EUR")
+    assert ask().hardware.price_per_hour is None

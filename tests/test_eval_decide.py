@@ -12,7 +12,8 @@ import pytest
 from scipy import stats
 
 from eval.identity import Column, EncoderKey, Score, ScoreKey
-from eval.records import Cell, CellResult, ImageRow, Timing
+from eval.measured import Measured, Timing
+from eval.records import Cell, CellResult, ImageRow
 from eval.reporting import axes
 from eval.reporting.decide import Decision, decide, gaps_to
 from eval.reporting.ranking import best_by, pareto_front, winners
@@ -56,8 +57,10 @@ class Sweep:
         seeds_per_prompt: int = 1,
     ) -> CellResult:
         cell = Cell("f00d", sampler, steps, 4.0, "p", len(PROMPTS), 0, 64, 64, "float32", "cpu")
-        timing = (
-            None if latency_s is None else Timing(1, (), (), None, latency_s, latency_s, None, None, None)
+        measured = (
+            None
+            if latency_s is None
+            else Measured(Timing(1, (), (), None, latency_s, latency_s, None, None, None))
         )
         clip = ()
         if scores is not None:
@@ -68,7 +71,7 @@ class Sweep:
                 )
                 for i, each in enumerate(scores)
             )
-        self.results.append(CellResult(cell, "CPU", steps, clip + extra, timing, error=error))
+        self.results.append(CellResult(cell, "CPU", steps, clip + extra, measured, error=error))
         return self.results[-1]
 
     def decide(self) -> Decision:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from eval.identity import Incomparable, Score, ScoreKey
+from eval.measured import Measured, Timing
 from eval.records import (
     Cell,
     CellResult,
@@ -20,7 +21,6 @@ from eval.records import (
     PromptSet,
     ReferencePlan,
     Run,
-    Timing,
 )
 from eval.reporting import canvas
 from eval.reporting.axes import LATENCY
@@ -40,7 +40,9 @@ def result(
 ) -> CellResult:
     cell = Cell("f00d", sampler, steps, guidance, "p", 8, 0, 64, 64, "float32", "cpu")
     scores = (score("clip_score", clip, True), score(FID, fid, False))
-    return CellResult(cell, "CPU", steps, scores, Timing(4, (), (), None, latency_s, None, None, None, None))
+    return CellResult(
+        cell, "CPU", steps, scores, Measured(Timing(4, (), (), None, latency_s, None, None, None, None))
+    )
 
 
 def run(*results: CellResult) -> Run:
@@ -83,12 +85,12 @@ def test_a_cell_without_score_or_cost_is_no_point() -> None:
 def test_the_cost_axis_says_which_cost_it_is() -> None:
     title = quality_against_cost(run(*FOUR), FID).layout.xaxis.title.text
     assert "p50" in title
-    untimed = [replace(each, timing=None) for each in FOUR]
+    untimed = [replace(each, measured=None) for each in FOUR]
     figure = quality_against_cost(run(*untimed), FID)
     assert "evaluations" in figure.layout.xaxis.title.text
     assert list(figure.data[1].x) == [5.0, 5.0, 10.0, 10.0]
     timing = Timing(4, (), (), 4.0, None, None, None, None, None)
-    batched = quality_against_cost(run(*(replace(each, timing=timing) for each in FOUR)), FID)
+    batched = quality_against_cost(run(*(replace(each, measured=Measured(timing)) for each in FOUR)), FID)
     assert "in batches" in batched.layout.xaxis.title.text
     assert set(batched.data[1].x) == {0.25}
 

@@ -17,20 +17,19 @@ import pytest
 from PIL import Image
 
 from eval.identity import EncoderKey, Score, ScoreKey
+from eval.measured import Measured, Memory, Timing
 from eval.records import (
     Cell,
     CellResult,
     GridPlan,
     HardwarePlan,
     ImageRow,
-    Memory,
     MetricsPlan,
     ModelPlan,
     Plan,
     PromptSet,
     ReferencePlan,
     Run,
-    Timing,
 )
 from eval.reporting.gallery import MAX_CELLS, gallery
 from eval.reporting.html import render, write_report
@@ -62,7 +61,9 @@ def result(at: Cell, clip: float, fid: float | None = 1.5) -> CellResult:
         Score(key("saturation", None), 0.25, None),
     )
     timing = Timing(3, (), (), 9.0, at.steps / 100, at.steps / 90, None, None, None)
-    return CellResult(at, "CPU", at.steps, scores, timing, Memory(None, None, 900_000_000, "no GPU"))
+    return CellResult(
+        at, "CPU", at.steps, scores, Measured(timing, Memory(None, None, 900_000_000, "no GPU"))
+    )
 
 
 def rows(at: Cell, clip: float) -> tuple[ImageRow, ...]:

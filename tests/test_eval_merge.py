@@ -14,6 +14,7 @@ from PIL import Image
 
 from eval import report
 from eval.identity import EncoderKey, Incomparable, Score, ScoreKey
+from eval.measured import Measured, Timing
 from eval.records import (
     Cell,
     CellResult,
@@ -26,7 +27,6 @@ from eval.records import (
     PromptSet,
     ReferencePlan,
     Run,
-    Timing,
 )
 from eval.reporting import axes
 from eval.reporting.decide import decide
@@ -37,7 +37,10 @@ from eval.reporting.merging import PlacedCell, merge_runs, run_names
 from eval.reporting.panels import panels
 from eval.reporting.sheet import sheet
 from eval.reporting.tables import cells_frame, images_frame
+from eval.running.batch_file import BatchRecord
+from eval.running.envelope import file_sha256
 from eval.running.store import RunFolder
+from eval.scoring.cell_scores import Seen
 from eval.scoring.moments import moments
 
 PROMPTS = tuple(f"prompt {i}" for i in range(80))
@@ -90,7 +93,7 @@ def run(
             score(FID, 2.0 + place, encoder, reference),
         )
         timing = Timing(4, (), (), 4 / latency_s, latency_s, latency_s, None, None, None)
-        results.append(CellResult(cell, device, 20, scores, timing))
+        results.append(CellResult(cell, device, 20, scores, Measured(timing)))
     return Run(found, tuple(results), images, {"torch": "2.11", "device": device}, f"model: {model}\n")
 
 
@@ -199,7 +202,7 @@ def test_costs_of_two_devices_stand_on_an_axis_that_says_so() -> None:
 
 def test_evaluations_of_two_models_are_said_to_cost_differently() -> None:
     merged = merge_runs({"one": run(), "two": run("sdxl")})
-    untimed = [replace(result, timing=None) for result in merged.results]
+    untimed = [replace(result, measured=None) for result in merged.results]
     assert "cost differently" in axes.cost_of(untimed).mixed
     assert axes.cost_of(run().results).mixed == ""
 
@@ -268,8 +271,11 @@ def on_disk(root: Path, found: Run, *, spread: float = 1.0) -> Path:
         rows = found.images[result.cell.key]
         for row in rows:
             Image.new("RGB", (8, 8), (row.index, 90, 90)).save(root / row.path)
-        features = {"shapes-clip": RNG.normal(0, 1, (len(rows), 6)).astype(np.float32)}
-        disk.write_cell(result, rows, features, "setup")
+        features = RNG.normal(0, 1, (len(rows), 6)).astype(np.float32)
+        hashes = tuple(file_sha256(root / row.path) or "" for row in rows)
+        seen = Seen({"shapes-clip": features}, {}, None, features)
+        disk.write_record(result.cell, BatchRecord(0, len(rows), hashes, "look", None, seen))
+        disk.write_cell(result, rows, "setup")
     return root
 
 

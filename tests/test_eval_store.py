@@ -14,19 +14,18 @@ import pytest
 import torch
 
 from eval.identity import EncoderKey, Score, ScoreKey
+from eval.measured import Conditions, Curve, CurvePoint, Measured, Memory, Timing
 from eval.records import (
     Cell,
     CellResult,
     GridPlan,
     HardwarePlan,
     ImageRow,
-    Memory,
     MetricsPlan,
     ModelPlan,
     Plan,
     PromptSet,
     ReferencePlan,
-    Timing,
     Window,
 )
 from eval.running import atomic
@@ -66,8 +65,12 @@ RESULT = CellResult(
         Score(ScoreKey("fid[x]", 2, "squared distance"), None, False, reason="too few"),
         Score(ScoreKey("saturation", 2, "0..1"), 0.5, None, unreliable="unreliable: 2 pictures"),
     ),
-    timing=Timing(2, (1.0,), (0.5, 0.6), 2.0, 0.55, 0.6, 0.4, 0.1, None, None),
-    memory=Memory(None, None, 123, "cpu"),
+    measured=Measured(
+        timing=Timing(2, (1.0,), (0.5, 0.6), 2.0, 0.55, 0.6, 0.4, 0.1, None, None),
+        memory=Memory(None, None, 123, "cpu"),
+        conditions=Conditions(1.0, 0.9, 1980.0, None, 61.0, ("power cap",), 0, 0.01, "a CPU", 2, 1),
+        curve=Curve((CurvePoint(1, 2.0, 5), CurvePoint(2, None, None, "out of memory")), 1, "memory"),
+    ),
     generate_s=2.5,
 )
 ROWS = tuple(
@@ -167,14 +170,30 @@ def test_a_record_torn_at_any_byte_is_no_record(folder: RunFolder) -> None:
             unpack(path)
 
 
+OLD = ("batch", "batch_samples_s", "latency_samples_s", "images_per_s", "latency_p50_s", "latency_p95_s")
+OLD += ("denoise_s", "decode_s", "text_s", "reason")
+
+
+def _of_schema_2() -> str:
+    """cell.json as the version before wrote it: no hashes, and time and memory beside the scores."""
+    result = json.loads(encode(RESULT))
+    measured = result.pop("measured")
+    result["timing"] = {name: measured["timing"][name] for name in OLD}
+    names = ("gpu_allocated_bytes", "gpu_reserved_bytes", "process_peak_rss_bytes", "reason")
+    result["memory"] = {name: measured["memory"][name] for name in names}
+    return json.dumps({"schema_version": 2, "setup": "setup", "result": result})
+
+
 def test_a_run_of_schema_2_is_read_and_its_cells_are_not_taken_for_whole(folder: RunFolder) -> None:
     cell = folder.cell_folder(CELL.key)
-    stored = {"schema_version": 2, "setup": "setup", "result": json.loads(encode(RESULT))}
-    (cell / "cell.json").write_text(json.dumps(stored))
+    (cell / "cell.json").write_text(_of_schema_2())
     (cell / "images.json").write_bytes(encode(ROWS))
     np.savez(cell / "features.npz", **FEATURES)
     run = load_run(folder.root)
-    assert run.results == (RESULT,)
+    assert RESULT.measured is not None
+    assert run.results == (
+        replace(RESULT, measured=Measured(RESULT.measured.timing, RESULT.measured.memory)),
+    )
     assert run.images == {CELL.key: ROWS}
     assert set(load_features(folder.root, CELL.key)) == set(FEATURES)
     assert folder.read_cell(CELL, "setup", pictures=True) is None
@@ -182,8 +201,7 @@ def test_a_run_of_schema_2_is_read_and_its_cells_are_not_taken_for_whole(folder:
 
 def test_pictures_of_schema_2_are_kept_and_only_looked_at_again(folder: RunFolder) -> None:
     cell = folder.cell_folder(CELL.key)
-    stored = {"schema_version": 2, "setup": "setup", "result": json.loads(encode(RESULT))}
-    (cell / "cell.json").write_text(json.dumps(stored))
+    (cell / "cell.json").write_text(_of_schema_2())
     folder.write_batch(CELL, RECORD, PIXELS)
     for path in (cell / "batches").iterdir():
         path.unlink()

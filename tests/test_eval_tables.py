@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from eval.identity import EncoderKey, Score, ScoreKey
-from eval.records import Cell, CellResult, ImageRow, Memory, Timing
+from eval.measured import Conditions, Curve, CurvePoint, Energy, Measured, Memory, Price, Timing
+from eval.records import Cell, CellResult, ImageRow
 from eval.reporting.sheet import sheet
 from eval.reporting.tables import (
     cells_frame,
@@ -35,7 +36,7 @@ def result(sampler: str = "ddim", **changes: object) -> CellResult:
         Score(key("fid[shapes-clip]"), None, False, reason="needs 65 pictures"),
     )
     memory = Memory(None, None, 900, "no GPU")
-    return replace(CellResult(cell, "CPU", 10, scores, timing, memory, 2.5), **changes)
+    return replace(CellResult(cell, "CPU", 10, scores, Measured(timing, memory), 2.5), **changes)
 
 
 def image(index: int = 0, prompt: str = "a star", **changes: object) -> ImageRow:
@@ -63,7 +64,7 @@ def test_a_cell_is_a_row_with_scores_costs_reasons_and_identity(tmp_path: Path) 
 
 
 def test_what_is_not_known_is_an_empty_field_and_never_zero(tmp_path: Path) -> None:
-    write_cells_csv([result(), result("heun", scores=(), timing=None, memory=None)], tmp_path / "cells.csv")
+    write_cells_csv([result(), result("heun", scores=(), measured=None)], tmp_path / "cells.csv")
     first, second = read(tmp_path / "cells.csv")
     assert (
         first["fid[shapes-clip]"] == first["gpu_allocated_bytes"] == first["text_s"] == first["error"] == ""
@@ -72,8 +73,50 @@ def test_what_is_not_known_is_an_empty_field_and_never_zero(tmp_path: Path) -> N
         assert second[name] == ""
 
 
+def measured_fully() -> Measured:
+    timing = Timing(
+        8, (1.0,), (0.1, 0.2), 8.0, 0.15, None, 0.1, 0.01, None, reason="latency_p95_s: few",
+        throughput_unreliable="another process computed on the GPU", throughput_spread=0.2, cold_s=3.0,
+    )  # fmt: skip
+    return Measured(
+        timing,
+        Memory(5, 6, 7, gpu_driver_bytes=8, unreliable="another process held memory of the GPU"),
+        Conditions(1.0, 0.9, 1980.0, 2619.0, 61.0, ("power cap",), 1, 0.01, "a CPU", 2, 1),
+        Energy(80.0, 8, 10.0, 80.0),
+        price=Price(0.25, "EUR"),
+        curve=Curve(
+            (CurvePoint(1, 2.0, 5_000_000), CurvePoint(2, None, None, "out of memory")), 1, "memory ran out"
+        ),
+    )
+
+
+def test_what_was_measured_is_in_columns_with_its_marks(tmp_path: Path) -> None:
+    write_cells_csv([result(measured=measured_fully())], tmp_path / "cells.csv")
+    (row,) = read(tmp_path / "cells.csv")
+    assert row["throughput_unreliable"] == "another process computed on the GPU"
+    assert (row["latency_unreliable"], row["latency_p95_s"], row["latency_p99_s"]) == ("", "", "")
+    assert row["memory_unreliable"] == "another process held memory of the GPU"
+    assert (row["cold_s"], row["throughput_spread"], row["gpu_driver_bytes"]) == ("3.0", "0.2", "8")
+    assert (row["joules_per_image"], row["sm_clock_mhz"], row["throttle"]) == ("10.0", "1980.0", "power cap")
+    assert (row["cost_per_1000_images"], row["currency"]) == ("0.25", "EUR")
+    assert row["batch_curve"] == "1: 2/s 5 MB; 2: failed. memory ran out"
+    assert "timing: latency_p95_s: few" in row["reasons"]
+
+
+def test_a_noisy_measurement_is_marked_beside_its_figures_in_the_report() -> None:
+    found = sheet([result(measured=measured_fully()), result("heun")])
+    marks = {
+        column.title: [row.fields[place].unreliable for row in found.rows]
+        for place, column in enumerate(found.columns)
+    }
+    assert marks["Pictures/s"] == ["unreliable: another process computed on the GPU", ""]
+    assert marks["J a picture"][0] == marks["EUR for 1,000"][0] == marks["Pictures/s"][0]
+    assert marks["Latency p50 (ms)"] == ["", ""]
+    assert "held memory" in marks["GPU by driver (MB)"][0]
+
+
 def test_a_failed_cell_keeps_its_row_and_its_error(tmp_path: Path) -> None:
-    failed = result("heun", scores=(), timing=None, memory=None, model_evals=None, error="out of memory")
+    failed = result("heun", scores=(), measured=None, model_evals=None, error="out of memory")
     write_cells_csv([result(), failed], tmp_path / "cells.csv")
     assert [row["error"] for row in read(tmp_path / "cells.csv")] == ["", "out of memory"]
 

@@ -17,7 +17,8 @@ from tracked_runs import CELLS, HOSTILE, TrackedRun, make_run
 
 from eval import sweep
 from eval.config import CONF, ROOT, to_plan
-from eval.records import CellResult, ImageRow, Memory, Plan, TrackingPlan
+from eval.measured import Memory
+from eval.records import CellResult, ImageRow, Plan, TrackingPlan
 from eval.running.atomic import RunFolderError
 from eval.running.serial import decode, encode
 from eval.schema import register
@@ -219,7 +220,10 @@ def test_a_figure_that_a_later_version_adds_is_told_too(run: TrackedRun) -> None
         throttled: bool = True
         inner: Memory | None = None
 
-    found = figures(replace(run.results[0], memory=Later(None, None, 1, inner=Memory(5, None, None))))
+    measured = run.results[0].measured
+    assert measured is not None
+    later = replace(measured, memory=Later(None, None, 1, inner=Memory(5, None, None)))
+    found = figures(replace(run.results[0], measured=later))
     assert {name for name in found if name.startswith("memory/")} == {
         "memory/process_peak_rss_bytes",
         "memory/joules",

@@ -9,19 +9,18 @@ from pathlib import Path
 from PIL import Image
 
 from eval.identity import Score, ScoreKey
+from eval.measured import Measured, Memory, Timing
 from eval.records import (
     Cell,
     CellResult,
     GridPlan,
     HardwarePlan,
     ImageRow,
-    Memory,
     MetricsPlan,
     ModelPlan,
     Plan,
     PromptSet,
     ReferencePlan,
-    Timing,
     TrackingPlan,
 )
 from eval.tracking.trackers import Trackers, open_trackers
@@ -111,6 +110,8 @@ def _whole(cell: Cell, clip: float) -> CellResult:
             ),
             Score(ScoreKey("fid_inf[shapes-clip]", 3, "d²"), None, False, reason="too few pictures"),
         ),
-        timing=Timing(2, (1.0,), (), 2.0, None, None, 0.4, 0.1, None, reason="no latency was asked for"),
-        memory=Memory(None, None, 123, "the device is a CPU"),
+        measured=Measured(
+            Timing(2, (1.0,), (), 2.0, None, None, 0.4, 0.1, None, reason="no latency was asked for"),
+            Memory(None, None, 123, "the device is a CPU"),
+        ),
     )

@@ -58,16 +58,24 @@ def _entry(results: Sequence[CellResult], name: str) -> Entry:
 
 COSTS = (
     (
-        "Latency, p50 and p95",
+        "Latency, p50, p95 and p99",
         "lower is better",
-        "Seconds from the first noise to pixels for one picture alone, after a warm-up at the same step "
-        "count; median and 95th percentile of repeats. Encoding the text is left out, decoding the picture "
-        "is included.",
+        "Seconds from the prompt’s text to pixels for one picture alone, after a warm-up at the same step count: "
+        "percentiles of repeats. A percentile is left empty where too few repeats carry it: 2 for p50, 20 for p95, "
+        "100 for p99.",
     ),
     (
         "Pictures a second",
         "higher is better",
-        "In batches, from the median of repeats. Measured apart from the pictures that are scored.",
+        "In batches, from text to pixels, from the median of repeats. Measured apart from the pictures that are "
+        "scored. The seconds of text, denoising, decoding and the rest add up to one picture’s share.",
+    ),
+    (
+        "Unreliable measurements",
+        "fewer is better",
+        "A figure of time or energy is marked where the repeats spread by more than hardware.noise_bound "
+        "(interquartile range over median), where heat or the power supply slowed the GPU down, or where other "
+        "processes used the GPU or the cores meanwhile. It is shown all the same.",
     ),
     (
         "Evaluations",
@@ -78,8 +86,26 @@ COSTS = (
     (
         "Memory",
         "lower is better",
-        "GPU peaks as the allocator reports them (allocated, reserved). Process memory is the peak resident "
-        "size of the whole process so far, so it only rises from cell to cell; it is never a GPU’s figure.",
+        "Peaks over one batch, in a pass of its own: on a GPU what torch allocated and reserved, and what the driver "
+        "counts on the whole GPU. Process memory is the peak resident size within the pass, with whatever the "
+        "process held before; it is never a GPU’s figure.",
+    ),
+    (
+        "Energy",
+        "lower is better",
+        "Joules by the GPU’s own counter while the batches were timed, over their pictures. The rest of the machine "
+        "is not in it.",
+    ),
+    (
+        "MFU",
+        "higher is better",
+        "Model FLOPs utilisation: matrix products, convolutions and attention of one whole call, counted by torch, "
+        "times pictures a second, over the device’s published dense peak for the number format.",
+    ),
+    (
+        "Cost of 1,000 pictures",
+        "lower is better",
+        "The given price of an hour at the measured pictures a second, the device fully used.",
     ),
 )
 """Title, direction and meaning of what is measured besides the scores."""

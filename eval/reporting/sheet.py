@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eval.records import CellResult
 from eval.reporting import axes
@@ -95,21 +95,65 @@ def _marks(results: Sequence[CellResult]) -> list[_Measure]:
 
 
 def _costs(results: Sequence[CellResult]) -> list[_Measure]:
-    p95 = _take(results, lambda r: r.timing.latency_p95_s if r.timing else None)
-    speed = _take(results, lambda r: r.timing.images_per_s if r.timing else None)
+    late, through, memory = (
+        [axes.doubt(getattr(getattr(r, part), name, None)) for r in results]
+        for part, name in (
+            ("timing", "latency_unreliable"),
+            ("timing", "throughput_unreliable"),
+            ("memory", "unreliable"),
+        )
+    )
+    p50, p95, p99 = (_part(results, "timing", f"latency_p{percent}_s") for percent in (50, 95, 99))
+    speed, joules = _part(results, "timing", "images_per_s"), _part(results, "energy", "joules_per_image")
+    share, price = _part(results, "compute", "mfu"), _part(results, "price", "per_1000_images")
     measures = [
-        _scaled("Latency p50", "One picture, median", _take(results, axes.LATENCY.of), "s"),
-        _scaled("Latency p95", "One picture, 95th percentile", p95, "s"),
-        _number("Pictures/s", "At the batch; higher is better", speed, rising=True),
+        _doubted(_scaled("Latency p50", "One picture, median", p50, "s"), late),
+        _doubted(_scaled("Latency p95", "One picture, 95th percentile", p95, "s"), late),
+        _folded(_doubted(_scaled("Latency p99", "One picture, 99th percentile", p99, "s"), late)),
+        _doubted(_number("Pictures/s", "At the batch; higher is better", speed, rising=True), through),
+        _doubted(_number("J a picture", "GPU alone; lower is better", joules, rising=False), through),
+        _doubted(
+            _number("MFU", "Share of the device’s dense peak, 0 to 1; higher is better", share, rising=True),
+            through,
+        ),
+        _doubted(_number(f"{_currency(results)} for 1,000", "Lower is better", price, rising=False), through),
     ]
-    for title, name in (
-        ("GPU allocated", "gpu_allocated_bytes"),
-        ("GPU reserved", "gpu_reserved_bytes"),
-        ("Process memory", "process_peak_rss_bytes"),
-    ):
-        peaks = _take(results, lambda r, name=name: getattr(r.memory, name, None))  # type: ignore[misc]
-        measures.append(_scaled(title, "Peak", peaks, "B"))
-    return measures
+    for title, name in _PEAKS:
+        measures.append(_scaled(title, "Peak", _part(results, "memory", name), "B"))
+    driver = _scaled(
+        "GPU by driver", "Peak, all that is on it", _part(results, "memory", "gpu_driver_bytes"), "B"
+    )
+    return [*measures, _folded(_doubted(driver, memory))]
+
+
+_PEAKS = (
+    ("GPU allocated", "gpu_allocated_bytes"),
+    ("GPU reserved", "gpu_reserved_bytes"),
+    ("Process memory", "process_peak_rss_bytes"),
+)
+
+
+def _part(results: Sequence[CellResult], part: str, name: str) -> list[float | None]:
+    """A field of what was measured, by the record that holds it."""
+    return _take(results, lambda result: getattr(getattr(result.measured, part, None), name, None))
+
+
+def _currency(results: Sequence[CellResult]) -> str:
+    prices = (result.measured.price for result in results if result.measured is not None)
+    return next((price.currency for price in prices if price is not None), "")
+
+
+def _doubted(measure: _Measure, doubts: Sequence[str]) -> _Measure:
+    """The column with the reasons why its values must not be relied on; an empty field needs none."""
+    fields = (
+        replace(field, unreliable=why if field.sort else "")
+        for field, why in zip(measure.fields, doubts, strict=True)
+    )
+    return replace(measure, fields=tuple(fields))
+
+
+def _folded(measure: _Measure) -> _Measure:
+    return replace(measure, column=replace(measure.column, main=False))
 
 
 def _score(results: Sequence[CellResult], name: str) -> _Measure:
@@ -143,7 +187,7 @@ def _scaled(title: str, hint: str, values: Sequence[float | None], unit: str) ->
     scales = ((1.0, "s"), (1e3, "ms")) if unit == "s" else ((1e-9, "GB"), (1e-6, "MB"))
     factor, shown = scales[0] if largest * scales[0][0] >= 1 else scales[1]
     scaled = [None if value is None else value * factor for value in values]
-    # Process memory only rises from cell to cell, so no peak of memory is marked as the best.
+    # Memory hangs on the batch and on what the process held before, so no peak is marked as the best.
     return _number(
         f"{title} ({shown})", f"{hint}; lower is better", scaled, rising=False if unit == "s" else None
     )

@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from eval.identity import Score
-from eval.records import CellResult, ImageRow, Memory, Timing
+from eval.measured import Curve, Measured
+from eval.records import CellResult, ImageRow
 from eval.reporting.axes import score_names, separated
 from eval.reporting.comparisons import Comparison
 from eval.reporting.merging import PlacedCell
@@ -23,11 +24,27 @@ _CELL_COLUMNS = {
 }  # fmt: skip
 _PLACE_COLUMNS = {"model": "str", "run": "str"}
 """Of merged runs only."""
+_TIMING_COLUMNS = {
+    "images_per_s": "Float64", "throughput_unreliable": "str", "throughput_spread": "Float64", "batch": "Int64",
+    "latency_p50_s": "Float64", "latency_p95_s": "Float64", "latency_p99_s": "Float64", "latency_unreliable": "str",
+    "latency_spread": "Float64", "cold_s": "Float64", "evals_per_s": "Float64",
+    "text_s": "Float64", "denoise_s": "Float64", "decode_s": "Float64", "rest_s": "Float64",
+}  # fmt: skip
+_MEMORY_COLUMNS = {
+    "gpu_allocated_bytes": "Int64", "gpu_reserved_bytes": "Int64", "gpu_driver_bytes": "Int64",
+    "process_peak_rss_bytes": "Int64", "memory_unreliable": "str",
+}  # fmt: skip
+_DEVICE_COLUMNS = {
+    "gpu_utilisation": "Float64", "sm_clock_mhz": "Float64", "memory_clock_mhz": "Float64",
+    "temperature_c": "Float64", "throttle": "str", "other_processes": "Int64", "other_cpu_share": "Float64",
+    "cpu": "str", "cores": "Int64", "threads": "Int64",
+    "joules": "Float64", "joules_per_image": "Float64", "mean_power_w": "Float64",
+    "flops_per_image": "Int64", "peak_flops_per_s": "Float64", "mfu": "Float64",
+    "cost_per_1000_images": "Float64", "currency": "str", "batch_curve": "str",
+}  # fmt: skip
 _COST_COLUMNS = {
-    "images_per_s": "Float64", "batch": "Int64", "latency_p50_s": "Float64", "latency_p95_s": "Float64",
-    "gpu_allocated_bytes": "Int64", "gpu_reserved_bytes": "Int64", "process_peak_rss_bytes": "Int64",
-    "text_s": "Float64", "denoise_s": "Float64", "decode_s": "Float64", "generate_s": "Float64",
-    "error": "str", "reasons": "str", "identity": "str",
+    **_TIMING_COLUMNS, **_MEMORY_COLUMNS, **_DEVICE_COLUMNS,
+    "generate_s": "Float64", "error": "str", "reasons": "str", "identity": "str",
 }  # fmt: skip
 _SCORE_COLUMNS = {"": "Float64", "_low": "Float64", "_high": "Float64", "_unreliable": "str"}
 _IMAGE_COLUMNS = {
@@ -119,14 +136,38 @@ def _cell_row(result: CellResult, names: Iterable[str]) -> dict[str, object]:
         "model_evals": result.model_evals, "images": cell.count, "seed": cell.seed,
         "width": cell.width, "height": cell.height, "device": result.device, "dtype": cell.dtype,
         "generate_s": result.generate_s, "error": result.error,
-        "reasons": _reasons(result.scores, result.timing, result.memory), "identity": _identity(result.scores),
+        "reasons": _reasons(result.scores, result.measured), "identity": _identity(result.scores),
     }  # fmt: skip
     for score in (result.score(name) for name in names):
         if score is not None:
             row |= _score_fields(score)
-    for part in (result.timing, result.memory):
-        row |= {name: getattr(part, name) for name in _COST_COLUMNS if hasattr(part, name)}
-    return row
+    return row if result.measured is None else row | _measured_fields(result.measured)
+
+
+def _measured_fields(found: Measured) -> dict[str, object]:
+    """What was measured, by column; throttling and the curve as text."""
+    parts = (found.timing, found.conditions, found.energy, found.compute)
+    names = _TIMING_COLUMNS | _DEVICE_COLUMNS
+    row: dict[str, object] = {
+        name: getattr(part, name) for part in parts for name in names if hasattr(part, name)
+    }
+    row |= {name: getattr(found.memory, name) for name in _MEMORY_COLUMNS if hasattr(found.memory, name)}
+    row["memory_unreliable"] = found.memory.unreliable if found.memory else None
+    if found.conditions is not None and found.conditions.throttle is not None:
+        row["throttle"] = ", ".join(found.conditions.throttle) or "none"
+    if found.price is not None and found.price.per_1000_images is not None:
+        row |= {"cost_per_1000_images": found.price.per_1000_images, "currency": found.price.currency}
+    return row if found.curve is None else row | {"batch_curve": _curve(found.curve)}
+
+
+def _curve(curve: Curve) -> str:
+    """`batch: images/s, MB; ...` and why it ends."""
+    points = []
+    for point in curve.points:
+        speed = "failed" if point.images_per_s is None else f"{point.images_per_s:.4g}/s"
+        peak = "" if point.peak_bytes is None else f" {point.peak_bytes / 1e6:.0f} MB"
+        points.append(f"{point.batch}: {speed}{peak}")
+    return f"{'; '.join(points)}. {curve.stopped}"
 
 
 def _place(result: CellResult) -> dict[str, object]:
@@ -152,13 +193,11 @@ def _score_fields(score: Score) -> dict[str, object]:
     return {f"{score.name}{end}": part for end, part in zip(_SCORE_COLUMNS, parts, strict=True)}
 
 
-def _reasons(
-    scores: Iterable[Score], timing: Timing | None = None, memory: Memory | None = None
-) -> str | None:
+def _reasons(scores: Iterable[Score], measured: Measured | None = None) -> str | None:
     """Why something is missing from the row, as `what: why; what: why`."""
     found = {score.name: score.reason for score in scores}
-    found["timing"] = timing.reason if timing else None
-    found["memory"] = memory.reason if memory else None
+    for what in ("timing", "memory", "conditions", "energy", "compute", "price"):
+        found[what] = getattr(getattr(measured, what, None), "reason", None)
     return "; ".join(f"{what}: {why}" for what, why in found.items() if why) or None
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from eval.records import Cell, Plan, PromptSet, digest
 from eval.running.atomic import require_space
+from eval.running.cold import ColdCalls
 from eval.running.converged import ConvergedRuns
 from eval.running.environment import environment
 from eval.running.generator import Generator
 from eval.running.grid import grid_cells
-from eval.running.measure import clock
 from eval.running.progress import counting
 from eval.running.store import RunFolder
 from eval.scoring.catalogue import CATALOGUE
@@ -29,14 +29,14 @@ class Bench:
     generator: Generator[Any]
     text: Any
     """The encoded prompts, all of them, once: one row a prompt, not a picture."""
-    text_s: float
-    """Seconds that encoding took, over the number of prompts."""
     scorer: Scorer
     folder: RunFolder
     cells: tuple[Cell, ...]
     environment: dict[str, str]
     converged: ConvergedRuns | None
     """None where nothing is measured against a converged run."""
+    cold: ColdCalls = field(default_factory=ColdCalls)
+    """Which first calls this process has made."""
 
     def text_rows(self, start: int, stop: int) -> Any:
         """The encoded prompts of the pictures `start`..`stop - 1`."""
@@ -72,9 +72,7 @@ def prepare(plan: Plan, folder: RunFolder) -> Bench:
     cells = grid_cells(plan, generator)
     require_space(folder.root, _bytes_needed(cells))
     scorer = _scorer(plan, generator, folder, (cells[0].width, cells[0].height))
-    start = clock(generator.device)
     text = generator.encode(plan.prompts.texts, negative_prompt=plan.model.negative_prompt)
-    text_s = (clock(generator.device) - start) / len(text)
     converged = None
     if plan.metrics.converged is not None:
         converged = ConvergedRuns(
@@ -88,7 +86,7 @@ def prepare(plan: Plan, folder: RunFolder) -> Bench:
     found["prompts cut by the scorer's text encoder"] = (
         f"{scorer.clip.truncated(plan.prompts.texts)} of {len(text)}"
     )
-    return Bench(plan, generator, text, text_s, scorer, folder, cells, found, converged)
+    return Bench(plan, generator, text, scorer, folder, cells, found, converged)
 
 
 def rows_of(text: Any, prompts: PromptSet, start: int, stop: int) -> Any:

@@ -57,8 +57,11 @@ def read_envelope(path: Path) -> Envelope:
 
 
 def _from_2(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Schema 2 hashed nothing; its features lay in one file, which `load_features` still reads."""
-    return {"setup": body.get("setup"), "files": {}, "result": body.get("result")}
+    """Schema 2 hashed nothing, and had fewer measurements; its features lie in a file that `load_features` reads."""
+    result = dict(body.get("result") or {})
+    timing, memory = result.pop("timing", None), result.pop("memory", None)
+    result["measured"] = None if timing is None else {"timing": timing, "memory": memory}
+    return {"setup": body.get("setup"), "files": {}, "result": result}
 
 
 UPGRADES: dict[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {2: _from_2}

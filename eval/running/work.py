@@ -13,8 +13,9 @@ from eval.running.atomic import RunFolderError, write_atomic
 from eval.running.batch_file import Array, BatchRecord
 from eval.running.bench import Bench
 from eval.running.generator import Batch
-from eval.running.measure import clock, peak_memory, time_cell
+from eval.running.measure import clock, measure_cell
 from eval.running.mirror import Mirror
+from eval.running.stopwatch import Failure
 from eval.running.tasks import Finish, Make, Task
 from eval.scoring.cell_scores import Scored, Seen, cell_scores, gather
 from sdkit._errors import GenerationError, OutOfMemory, SdkitError
@@ -72,8 +73,8 @@ class Worker:
     """What was found broken since the last outcome; the folder's `report` adds to it."""
     ceiling: int = field(init=False)
     """Most pictures made together: halved when memory runs out, for the rest of the run."""
-    _warm: str | None = field(default=None, init=False)
-    """Key of the cell whose pictures were made last."""
+    _cold: dict[str, float | Failure] = field(default_factory=dict, init=False)
+    """Cell's key -> the process's first call, where this cell made it."""
 
     def __post_init__(self) -> None:
         self.ceiling = self.bench.plan.hardware.batch
@@ -133,13 +134,22 @@ class Worker:
                 seen = scorer.look(pixels, task.start)
                 folder.write_record(cell, replace(record, look=scorer.digest, seen=seen))
                 return
+        self._first_call(cell)
         begun = clock(self.bench.generator.device)
         pixels, latents = self._pictures(cell, task, on_part)
         seconds = clock(self.bench.generator.device) - begun
-        self._warm = cell.key
         seen = scorer.look(pixels, task.start)
         made = BatchRecord(task.start, task.stop, (), scorer.digest, seconds, seen, latents)
         folder.write_batch(cell, made, pixels)
+
+    def _first_call(self, cell: Cell) -> float | Failure:
+        """What the first call of this process took, told by the cell that begins."""
+        if cell.key not in self._cold:
+            bench = self.bench
+            self._cold[cell.key] = bench.cold.first(
+                bench.generator, bench.plan.prompts.texts, cell, bench.plan.hardware
+            )
+        return self._cold[cell.key]
 
     def _pictures(self, cell: Cell, task: Make, on_part: OnPart) -> tuple[Tensor, Array | None]:
         """The batch's pictures, in as many parts as memory asks for, and the latents of those that need them."""
@@ -200,18 +210,20 @@ class Worker:
             raise GenerationError(
                 f"{cell.label}: pictures that were whole are no longer; the same command makes them again"
             )
+        cold = self._first_call(cell)
         seen = gather(parts)
         converged = None
         if bench.converged:
             converged = bench.converged.measure(cell, self._first(cell, records))
         scored = cell_scores(seen, bench.scorer.rules, converged)
         on_part(task, 0.1)
-        timing = time_cell(
-            bench.generator, bench.text, cell, bench.plan.hardware,
-            text_s=bench.text_s, warm=self._warm == cell.key,
-        )  # fmt: skip
-        memory = peak_memory(
-            bench.generator, bench.text, cell, bench.plan.hardware, scorer_bytes=bench.scorer.device_bytes
+        measured = measure_cell(
+            bench.generator,
+            bench.plan.prompts.texts,
+            cell,
+            bench.plan.hardware,
+            cold=cold,
+            scorer_bytes=bench.scorer.device_bytes,
         )
         seconds = [record.generate_s for record in records]
         result = CellResult(
@@ -219,8 +231,7 @@ class Worker:
             device=bench.generator.device_name,
             model_evals=bench.generator.model_evals(cell.sampler, cell.steps),
             scores=scored.scores,
-            timing=timing,
-            memory=memory,
+            measured=measured,
             generate_s=None if None in seconds else sum(each for each in seconds if each is not None),
         )
         bench.folder.write_cell(result, _image_rows(bench, cell, seen, scored), bench.setup)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 from eval.records import Cell, CellResult, ImageRow
 
@@ -25,7 +26,7 @@ class Picture:
 
 
 def figures(result: CellResult) -> dict[str, float]:
-    """Every number that is known of the cell, by name: "scores/...", "timing/...", "memory/...", "cost/...".
+    """Every number that is known of the cell, by name: "scores/...", "timing/...", "energy/...", "cost/...".
 
     What has no value is left out. The ends of a score's interval are `<name>_low` and `<name>_high`.
     """
@@ -33,7 +34,7 @@ def figures(result: CellResult) -> dict[str, float]:
     for score in result.scores:
         ends = {"": score.value, "_low": score.low, "_high": score.high}
         found |= {f"scores/{score.name}{end}": value for end, value in ends.items() if value is not None}
-    for group, record in (("timing", result.timing), ("memory", result.memory)):
+    for group, record in _measured(result).items():
         found |= _numbers(record, f"{group}/")
     cost = {"model_evals": result.model_evals, "generate_s": result.generate_s}
     found |= {f"cost/{name}": float(value) for name, value in cost.items() if value is not None}
@@ -50,10 +51,20 @@ def remarks(result: CellResult) -> dict[str, str]:
             found[f"scores/{score.name}"] = f"no value: {score.reason or 'no reason given'}"
         elif score.unreliable:
             found[f"scores/{score.name}"] = score.unreliable
-    for name, record in (("timing", result.timing), ("memory", result.memory)):
-        if record is not None and record.reason:
-            found[name] = record.reason
+    for group, record in _measured(result).items():
+        for part in fields(record):
+            said = getattr(record, part.name)
+            if isinstance(said, str) and (part.name == "reason" or part.name.endswith("unreliable")):
+                found[group if part.name == "reason" else f"{group}/{part.name}"] = said
     return {name: valid_text(text) for name, text in found.items()}
+
+
+def _measured(result: CellResult) -> dict[str, Any]:
+    """What was measured, by group: "timing", "memory", "energy" ..., without the curve."""
+    if result.measured is None:
+        return {}
+    groups = {part.name: getattr(result.measured, part.name) for part in fields(result.measured)}
+    return {name: record for name, record in groups.items() if record is not None and name != "curve"}
 
 
 def pictures(rows: Sequence[ImageRow], folder: Path, count: int) -> tuple[Picture, ...]:

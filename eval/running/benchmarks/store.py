@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,6 @@ import numpy as np
 from eval.identity import EncoderKey, Score, ScoreKey
 from eval.records import Cell, CellResult, ImageRow
 from eval.running.batch_file import BatchRecord
-from eval.running.measure import process_peak_rss_bytes
 from eval.running.pool import Pool
 from eval.running.progress import Progress
 from eval.running.runner import GridRun, rows_of_grid
@@ -78,6 +78,12 @@ class _Nobody:
     idle = 0
 
 
+def _peak_rss_bytes() -> int:
+    """Of this process since it started."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
 def plan(root: Path, grid: tuple[Cell, ...]) -> tuple[int, int]:
     """Take stock of the run as a resume does; how many cells are whole, and how many are to do."""
     described = Described(grid, tuple(cell.steps for cell in grid), "setup", "look", "a GPU", {}, ())
@@ -105,10 +111,10 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     grid = cells(given.cells, given.pictures)
     if given.plan is not None:
-        before, begun = process_peak_rss_bytes(), time.perf_counter()
+        before, begun = _peak_rss_bytes(), time.perf_counter()
         whole, todo = plan(given.plan, grid)
         seconds = time.perf_counter() - begun
-        sys.stdout.write(f"{seconds} {before} {process_peak_rss_bytes()} {whole} {todo}\n")
+        sys.stdout.write(f"{seconds} {before} {_peak_rss_bytes()} {whole} {todo}\n")
         return 0
     with tempfile.TemporaryDirectory(prefix="sdkit-store-") as scratch:
         root = Path(scratch) / "run"

@@ -1,0 +1,33 @@
+"""The first picture that a process makes, which no warm figure tells of: kernels are chosen, memory is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from eval.records import Cell, HardwarePlan
+from eval.running.generator import Generator
+from eval.running.stopwatch import Failure, attempt, time_batch
+
+
+@dataclass
+class ColdCalls:
+    """Remembers for one process what has been called already. Ask before a cell's first picture is made."""
+
+    _made_by: dict[tuple[str, str, int, int], str] = field(default_factory=dict)
+
+    def first(
+        self, generator: Generator[Any], prompts: Sequence[str], cell: Cell, hardware: HardwarePlan
+    ) -> float | Failure:
+        """Seconds of the first picture at this model and size on this device; a Failure for every later cell.
+
+        The weights are on the device and the prompts of the whole sweep were encoded before.
+        """
+        if not (hardware.latency_repeats or hardware.throughput_repeats):
+            return Failure("hardware.latency_repeats and hardware.throughput_repeats are 0")
+        called = (generator.device, cell.model_fingerprint, cell.width, cell.height)
+        if called in self._made_by:
+            return Failure(f"told once a process and device, by {self._made_by[called]}")
+        self._made_by[called] = cell.label
+        return attempt(lambda: time_batch(generator, prompts, cell, 1).whole_s)
