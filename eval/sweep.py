@@ -116,6 +116,7 @@ def _sweep(plan: Plan, config_yaml: str, folder: RunFolder, log: RunLog) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Compose the configuration from `arguments`, by default the command line's, and run; the exit code."""
     given = sys.argv[1:] if arguments is None else arguments
+    given = ["plan=true" if each == "--dry-run" else each for each in given]
     return run_command(sweep, "sweep", given, CONF, merge="python eval/report.py")
 
 

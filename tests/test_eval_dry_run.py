@@ -27,7 +27,7 @@ def command(tiny_sd: Path, tiny_scorer: Path, tmp_path: Path, monkeypatch: pytes
 def test_it_says_what_is_to_do_and_about_what_it_takes_and_writes_nothing(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert sweep.main([*command, "plan=true"]) == 0
+    assert sweep.main([*command, "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert not (tmp_path / "runs").exists()
     assert re.search(r"ddim · 2 steps · g 3 +4 pictures, 2 evaluations each: to do", said)
@@ -81,5 +81,8 @@ def test_the_log_tells_what_happened_over_all_that_took_the_run_up(
     text = "\n".join(log)
     assert text.count("begun: 2 cells, 1 workers") == 2
     assert text.count(": made in ") == 4
+    assert re.search(
+        r" 1 of 2 cells, 4 pictures made, 4 to make, [0-9.]+ pictures/s, about .* left, 0 failed", text
+    )
     assert "ended: 2 cells computed; 0 whole cells reused" in text
     assert "ended: 0 cells computed; 2 whole cells reused" in text

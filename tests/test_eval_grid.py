@@ -162,6 +162,19 @@ def test_time_left_counts_batches_and_finishes_and_is_shared_by_the_workers() ->
         progress.close()
 
 
+def test_a_batch_of_a_cell_that_failed_meanwhile_is_counted_and_no_error() -> None:
+    progress = _progress(workers=2)
+    progress.expect(0, [(0, 2), (2, 4)])
+    progress.expect(1, [(0, 4)])
+    progress.start(Make(0, 0, 2))
+    progress.start(Make(0, 2, 4))
+    progress.finish(0, CellResult(_cells()[0], "cpu", 2, error="NaN"), 1.0)
+    progress.made(Make(0, 2, 4), 1.0)
+    assert "1 of 2 cells, 2 pictures made, 4 to make" in progress.standing
+    assert "1 failed" in progress.standing
+    progress.close()
+
+
 def test_a_batch_whose_worker_died_waits_again() -> None:
     progress = _progress()
     progress.expect(0, [(0, 2), (2, 4)])

@@ -75,7 +75,9 @@ class Progress:
     def made(self, task: Make, seconds: float) -> None:
         """A batch is on disk."""
         self._at_work.pop(task, None)
-        self._waiting.get(task.cell, []).remove((task.start, task.stop))
+        waiting = self._waiting.get(task.cell, [])  # none of a cell that failed meanwhile
+        if (task.start, task.stop) in waiting:
+            waiting.remove((task.start, task.stop))
         self.batches.append(Spent(self._rows(task), seconds))
         self._pictures_made += task.stop - task.start
         self._bar_pictures.n += task.stop - task.start
@@ -102,6 +104,20 @@ class Progress:
     def close(self) -> None:
         self._bar_pictures.close()
         self._bar_cells.close()
+
+    @property
+    def standing(self) -> str:
+        """Cells, pictures, pictures a second, time left and failures, in a line for a log."""
+        left, rate = self.left() if self._waiting else None, self.pictures_per_s
+        to_make = sum(stop - start for spans in self._waiting.values() for start, stop in spans)
+        said = [
+            f"{self._done} of {len(self.rows)} cells",
+            f"{self._pictures_made} pictures made, {to_make} to make",
+            f"{rate:.3g} pictures/s" if rate else "",
+            f"about {duration(left)} left" if left else "",
+            f"{self.failures} failed",
+        ]
+        return ", ".join(each for each in said if each)
 
     @property
     def pictures_per_s(self) -> float | None:

@@ -150,6 +150,8 @@ class GridRun:
     def _keep(self, place: int, result: CellResult, progress: Progress, seconds: float) -> None:
         self.results[place] = result
         self.say(progress.finish(place, result, seconds))
+        if not result.reused:
+            self.say(progress.standing)
         self.on_done(result)
 
 
