@@ -56,10 +56,12 @@ def test_a_worker_killed_in_a_batch_costs_nothing_but_that_batch(
 
 def test_a_batch_that_kills_its_workers_costs_its_cell_and_the_others_go_on(tmp_path: Path) -> None:
     root, said = tmp_path / "run", list[str]()
-    found = run(root, said=said, pool=pool(root, fake_bench.work_and_die))
-    errors = [found.results[place].error for place in range(4)]
-    assert errors == ["its worker on cpu was killed by SIGKILL"] * 2 + [None] * 2
-    assert sum("was killed by SIGKILL" in line for line in said) >= 2 * LOSSES
+    root.mkdir()
+    asked = plan(root, guidances=(1.0,))
+    found = run(root, asked, said=said, pool=ProcessPool(asked, root, TWO, fake_bench.work_and_die))
+    errors = [found.results[place].error for place in range(2)]
+    assert errors == ["its worker on cpu was killed by SIGKILL", None]
+    assert sum("was killed by SIGKILL" in line for line in said) >= LOSSES
 
 
 def test_workers_that_cannot_start_are_one_line(tmp_path: Path) -> None:

@@ -126,9 +126,11 @@ def test_only_the_backend_knows_diffusers() -> None:
                 f"{file} imports diffusers"
             )
     for file in (ROOT / "eval").rglob("*.py"):
-        assert not re.search(r"^\s*(import|from) diffusers", file.read_text(), re.M), (
-            f"{file} imports diffusers"
-        )
+        # A benchmark holds ours against plain diffusers, or builds a model of random weights.
+        if file.parent.name != "benchmarks":
+            assert not re.search(r"^\s*(import|from) diffusers", file.read_text(), re.M), (
+                f"{file} imports diffusers"
+            )
 
 
 def test_the_sdk_never_imports_the_harness_or_its_libraries() -> None:
