@@ -1,11 +1,12 @@
 """Throughput by `measure_cell` against a plain script, and the stages against the whole.
 
-    python -m eval.running.benchmarks.measure [--runs 5] [--batch 16] [--steps 20] [--write]
+    python -m eval.running.benchmarks.measure [--runs 5] [--batch 16] [--steps 10] [--write]
 
-Each run is two processes, one after the other, whose order changes from run to run. One measures the bundled model by
-`measure_cell`, and then times its calls once more by hand, from outside. The other is the plain script: diffusers' own
-pipeline of the same folder, the same prompts, sampler (DDIM), steps and guidance, channels last, a call to warm up and
-the median of as many timed calls, nothing of ours in it. `--write` puts the table beside this file.
+Each run is a process of its own. In it three ways take turns, round by round, so that a machine whose speed drifts
+drifts for all: `measure_cell`; the same calls of the session timed by hand, from outside; and the plain script, which
+is diffusers' own pipeline of the same folder, with the same prompts, sampler (DDIM), steps and guidance, channels
+last, a call to warm up before the timed one, nothing of ours in it. A run's figures are medians over its rounds, and
+its differences are medians of the rounds' own. `--write` puts the table beside this file.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,45 +27,53 @@ from eval.records import Cell, HardwarePlan
 from eval.running.serial import decode
 
 MODULE = "eval.running.benchmarks.measure"
-REPEATS = 5
+ROUNDS = 7
 GUIDANCE = 4.0
 SIDE_PX = 64
 
 
 @dataclass(frozen=True)
-class Ours:
-    """What one process measured by `measure_cell`."""
+class Round:
+    """One turn of all three: seconds a batch."""
 
-    images_per_s: float
+    measured_s: float
     stages_s: tuple[float, ...]
-    """Text, denoise, decode, rest: seconds a batch."""
+    """Text, denoise, decode, rest, of the measured one."""
     by_hand_s: float
-    """Median seconds of the same calls, timed from outside."""
-    mark: str | None
+    plain_s: float
+
+    @property
+    def faster(self) -> float:
+        """Throughput of `measure_cell` over the plain script's, less 1."""
+        return self.plain_s / self.measured_s - 1
+
+    @property
+    def apart(self) -> float:
+        """The measured stages' sum over the seconds by hand, less 1."""
+        return sum(self.stages_s) / self.by_hand_s - 1
 
 
 def main() -> None:
-    """Run every pair and print the table."""
+    """Make every run and print the table."""
     parser = argparse.ArgumentParser(description="throughput by measure_cell against a plain script")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--write", action="store_true", help="write the table beside this file")
-    parser.add_argument("--one", choices=("ours", "plain"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    if chosen.one == "ours":
-        print(json.dumps(asdict(ours(chosen.batch, chosen.steps))))  # noqa: T201
-    elif chosen.one == "plain":
-        print(json.dumps(plain(chosen.batch, chosen.steps)))  # noqa: T201
-    else:
-        table = _table(_pairs(chosen.runs, chosen.batch, chosen.steps), chosen.batch, chosen.steps)
-        print(table)  # noqa: T201
-        if chosen.write:
-            Path(__file__).with_suffix(".md").write_text(table)
+    if chosen.one:
+        print(json.dumps([asdict(each) for each in rounds(chosen.batch, chosen.steps)]))  # noqa: T201
+        return
+    runs = [_run(chosen.batch, chosen.steps) for _ in range(chosen.runs)]
+    table = _table(runs, chosen.batch, chosen.steps)
+    print(table)  # noqa: T201
+    if chosen.write:
+        Path(__file__).with_suffix(".md").write_text(table)
 
 
-def ours(batch: int, steps: int) -> Ours:
-    """The bundled model by `measure_cell`, then its calls by hand."""
+def rounds(batch: int, steps: int) -> list[Round]:
+    """The three ways in turn, `ROUNDS` times, in this process."""
     from eval.running.measure import measure_cell
     from eval.running.stopwatch import Failure
     from sdkit import Session
@@ -71,12 +81,10 @@ def ours(batch: int, steps: int) -> Ours:
     session, prompts = Session("shapes", device="cpu", dtype="float32"), _prompts(batch)
     session.load()
     cell = Cell(session.fingerprint, "ddim", steps, GUIDANCE, "", 0, 0, SIDE_PX, SIDE_PX, "float32", "cpu")
-    hardware = HardwarePlan(batch=batch, latency_repeats=0, throughput_repeats=REPEATS)
-    timing = measure_cell(session, prompts, cell, hardware, cold=Failure("not asked for")).timing
-    stages = (timing.text_s, timing.denoise_s, timing.decode_s, timing.rest_s)
-    seconds = []
-    for _ in range(REPEATS):
-        begun = time.perf_counter()
+    hardware = HardwarePlan(batch=batch, latency_repeats=0, throughput_repeats=1)
+    plain = _plain(prompts, batch, steps)
+
+    def by_hand() -> None:
         session.sample(
             session.encode(prompts),
             sampler="ddim",
@@ -86,14 +94,20 @@ def ours(batch: int, steps: int) -> Ours:
             width=SIDE_PX,
             height=SIDE_PX,
         )
-        seconds.append(time.perf_counter() - begun)
-    assert timing.images_per_s is not None
-    known = tuple(each * batch for each in stages if each is not None)
-    return Ours(timing.images_per_s, known, statistics.median(seconds), timing.throughput_unreliable)
+
+    found = []
+    for _ in range(ROUNDS):
+        timing = measure_cell(session, prompts, cell, hardware, cold=Failure("not asked for")).timing
+        stages = (timing.text_s, timing.denoise_s, timing.decode_s, timing.rest_s)
+        known = tuple(each * batch for each in stages if each is not None)
+        hand = _seconds(by_hand)
+        plain()
+        found.append(Round(timing.batch_samples_s[0], known, hand, _seconds(plain)))
+    return found
 
 
-def plain(batch: int, steps: int) -> float:
-    """Pictures a second of diffusers' own pipeline."""
+def _plain(prompts: tuple[str, ...], batch: int, steps: int) -> Callable[[], object]:
+    """A call of diffusers' own pipeline."""
     import diffusers
     import torch
 
@@ -102,23 +116,22 @@ def plain(batch: int, steps: int) -> float:
     folder = Path(sdkit.__file__).parent / "shapes" / "weights" / "pipeline"
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
-    # The denoiser as sdkit lays it out; the decoder likewise, which sdkit leaves as it is.
-    for part in (pipeline.unet, pipeline.vae):
-        part.to(memory_format=torch.channels_last)
-    seconds = []
-    for _ in range(1 + REPEATS):
-        begun = time.perf_counter()
-        pipeline(
-            list(_prompts(batch)),
-            num_inference_steps=steps,
-            guidance_scale=GUIDANCE,
-            height=SIDE_PX,
-            width=SIDE_PX,
-            generator=[torch.Generator().manual_seed(seed) for seed in range(batch)],
-            output_type="np",
-        )
-        seconds.append(time.perf_counter() - begun)
-    return batch / statistics.median(seconds[1:])
+    pipeline.unet.to(memory_format=torch.channels_last)  # the denoiser as sdkit lays it out
+    return lambda: pipeline(
+        list(prompts),
+        num_inference_steps=steps,
+        guidance_scale=GUIDANCE,
+        height=SIDE_PX,
+        width=SIDE_PX,
+        generator=[torch.Generator().manual_seed(seed) for seed in range(batch)],
+        output_type="np",
+    )
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
 
 
 def _prompts(count: int) -> tuple[str, ...]:
@@ -127,58 +140,51 @@ def _prompts(count: int) -> tuple[str, ...]:
     return shapes_prompts("timed", count).texts
 
 
-def _pairs(runs: int, batch: int, steps: int) -> list[tuple[Ours, float]]:
-    pairs = []
-    for run in range(runs):
-        order = ("ours", "plain") if run % 2 == 0 else ("plain", "ours")
-        found = {kind: _run(kind, batch, steps) for kind in order}
-        pairs.append((decode(Ours, found["ours"]), decode(float, found["plain"])))
-    return pairs
-
-
-def _run(kind: str, batch: int, steps: int) -> object:
-    command = [sys.executable, "-m", MODULE, "--one", kind, "--batch", str(batch), "--steps", str(steps)]
+def _run(batch: int, steps: int) -> list[Round]:
+    command = [sys.executable, "-m", MODULE, "--one", "--batch", str(batch), "--steps", str(steps)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    found: tuple[Round, ...] = decode(tuple[Round, ...], json.loads(done.stdout.splitlines()[-1]))
+    return list(found)
 
 
-def _table(pairs: list[tuple[Ours, float]], batch: int, steps: int) -> str:
+def _table(runs: list[list[Round]], batch: int, steps: int) -> str:
     import diffusers
     import torch
 
     from eval.running.environment import cpu_name
 
-    head = (
-        "| run | measure_cell, images/s | plain script, images/s | difference | "
-        "text + denoise + decode + rest, s a batch | of it the rest | the same calls by hand, s | difference | marked |"
-    )
     lines = [
         "# Measuring against a plain script\n",
         f"`python -m {MODULE} --batch {batch} --steps {steps} --write`\n",
         f"The bundled model, {SIDE_PX}x{SIDE_PX} px, DDIM, {steps} steps, guidance {GUIDANCE:g}, batches of {batch}, "
-        f"medians of {REPEATS}. torch {torch.__version__}, diffusers {diffusers.__version__}, "
+        f"{ROUNDS} rounds a run. torch {torch.__version__}, diffusers {diffusers.__version__}, "
         f"Python {platform.python_version()}, {cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} "
-        "torch threads. What is measured stands at the head of the script; the last line is the medians' own.\n",
-        head,
-        "|---|" + "---|" * 8,
+        "torch threads. What takes turns stands at the head of the script. Differences are medians of the rounds' own, "
+        "with their range; the last line holds the medians of the runs.\n",
+        "| run | measure_cell, images/s | plain script, images/s | difference | range | "
+        "text + denoise + decode + rest, s a batch | by hand, s | difference |",
+        "|---|--:|--:|--:|---|---|--:|--:|",
     ]
-    lines += [_line(str(run), mine, other) for run, (mine, other) in enumerate(pairs, 1)]
-    middle = Ours(
-        statistics.median(mine.images_per_s for mine, _ in pairs),
-        tuple(statistics.median(mine.stages_s[i] for mine, _ in pairs) for i in range(4)),
-        statistics.median(mine.by_hand_s for mine, _ in pairs),
-        f"{sum(mine.mark is not None for mine, _ in pairs)} of {len(pairs)} runs",
+    lines += [_line(str(number), run, batch) for number, run in enumerate(runs, 1)]
+    faster, apart = (
+        statistics.median(statistics.median(getattr(each, name) for each in run) for run in runs)
+        for name in ("faster", "apart")
     )
-    lines.append(_line("median", middle, statistics.median(other for _, other in pairs)))
+    lines.append(f"| **median** | | | **{faster:+.1%}** | | | | **{apart:+.1%}** |")
     return "\n".join(lines) + "\n"
 
 
-def _line(name: str, mine: Ours, other: float) -> str:
-    whole = sum(mine.stages_s)
+def _line(name: str, run: list[Round], batch: int) -> str:
+    def middle(of: Callable[[Round], float]) -> float:
+        return statistics.median(of(each) for each in run)
+
+    stages = [statistics.median(each.stages_s[i] for each in run) for i in range(4)]
+    shown = " + ".join(f"{each:.3f}" for each in stages)
+    ends = f"{min(each.faster for each in run):+.1%} to {max(each.faster for each in run):+.1%}"
     return (
-        f"| {name} | {mine.images_per_s:.2f} | {other:.2f} | {mine.images_per_s / other - 1:+.1%} "
-        f"| {' + '.join(f'{each:.3f}' for each in mine.stages_s)} = {whole:.3f} | {mine.stages_s[3] / whole:.2%} "
-        f"| {mine.by_hand_s:.3f} | {whole / mine.by_hand_s - 1:+.1%} | {mine.mark or 'no'} |"
+        f"| {name} | {batch / middle(lambda r: r.measured_s):.2f} | {batch / middle(lambda r: r.plain_s):.2f} "
+        f"| {middle(lambda r: r.faster):+.1%} | {ends} | {shown} | {middle(lambda r: r.by_hand_s):.3f} "
+        f"| {middle(lambda r: r.apart):+.1%} |"
     )
 
 
