@@ -6,6 +6,7 @@ import json
 import types
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
+from functools import cache
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
@@ -58,11 +59,17 @@ def _decode_union(kind: Any, value: object, where: str) -> object:
     return _decode(inner, value, where)
 
 
+@cache
+def _hints(kind: type[object]) -> dict[str, Any]:
+    """The fields' types: resolving them takes longer than reading a record."""
+    return get_type_hints(kind)
+
+
 def _decode_record(kind: Any, value: Mapping[str, object], where: str) -> object:
     names = {field.name for field in fields(kind)}
     if unknown := sorted(value.keys() - names):
         raise ValueError(f"{where}: unknown field {unknown[0]!r}; it was written by another version")
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     try:
         return kind(**{name: _decode(hints[name], each, f"{where}.{name}") for name, each in value.items()})
     except TypeError as error:
