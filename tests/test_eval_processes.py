@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -96,19 +97,18 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
         os.write(writer, " ".join(map(str, pids)).encode())
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
-    for pid in map(int, os.read(reader, 100).split()):
-        _wait_until_gone(pid)
-
-
-def _wait_until_gone(pid: int) -> None:
-    import time
-
+    pids = [int(pid) for pid in os.read(reader, 100).split()]
+    assert len(pids) == len(TWO)
     for _ in range(600):
-        status = Path(f"/proc/{pid}/stat")
-        if not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z":
-            return
+        if not any(_alive(pid) for pid in pids):
+            break
         time.sleep(0.1)
-    raise AssertionError(f"worker {pid} outlived its parent")
+    assert not any(_alive(pid) for pid in pids), "a worker outlived its parent"
+
+
+def _alive(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 SMALL = [
