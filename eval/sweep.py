@@ -60,9 +60,9 @@ def _sweep(plan: Plan, config_yaml: str, folder: RunFolder, log: RunLog) -> int:
     from eval.reporting.terminal import winners_text
     from eval.running.executors import make_pool
     from eval.running.mirror import open_mirror
-    from eval.running.progress import Progress, duration
+    from eval.running.progress import duration
     from eval.running.reuse import other_runs
-    from eval.running.runner import GridRun, rows_of_grid
+    from eval.running.runner import GridRun, progress_of
     from eval.running.stopping import stopping
     from eval.running.store import load_run
     from eval.scoring.windows import window_lines
@@ -75,13 +75,7 @@ def _sweep(plan: Plan, config_yaml: str, folder: RunFolder, log: RunLog) -> int:
         described = pool.start()
         folder.write_head(plan, config_yaml, described.environment, described.cells)
         log.say(f"begun: {len(described.cells)} cells, {pool.workers} workers, {described.device_name}")
-        progress = Progress(
-            [cell.label for cell in described.cells],
-            rows_of_grid(described),
-            described.evals,
-            [cell.count for cell in described.cells],
-            pool.workers,
-        )
+        progress = progress_of(described, pool.workers)
         elsewhere = other_runs(folder.root, plan.execution.store)
         mirror = open_mirror(plan.execution.store, folder.root.name)
         with trackers, stopping() as stop:

@@ -10,6 +10,7 @@ import pytest
 from tiny_models import CONTEXT_TOKENS, clip_tokenizer, make_sd, make_sdxl
 
 if TYPE_CHECKING:
+    from asking import Ask
     from lora_files import Load
 
 
@@ -31,6 +32,14 @@ def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of an SDXL kind: two text encoders, pooled embeddings, size conditioning, a VAE of factor 4."""
     return make_sdxl(tmp_path_factory.mktemp("models") / "tiny-sdxl")
+
+
+@pytest.fixture
+def ask() -> Ask:
+    """Composes the plan of a command line."""
+    from asking import ask_for
+
+    return ask_for
 
 
 @pytest.fixture

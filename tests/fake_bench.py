@@ -32,9 +32,8 @@ from eval.running.grid import grid_cells
 from eval.running.mirror import open_mirror
 from eval.running.pool import LocalPool, Pool
 from eval.running.processes import serve
-from eval.running.progress import Progress
 from eval.running.ray_pool import Actor
-from eval.running.runner import GridRun, OnDone, rows_of_grid
+from eval.running.runner import GridRun, OnDone, progress_of
 from eval.running.stopping import Stop
 from eval.running.store import RunFolder
 from eval.running.work import Described, Worker
@@ -256,15 +255,8 @@ def run(
         elsewhere,
         open_mirror(asked.execution.store, "run"),
     )
-    cells = described.cells
     stream: Any = Silent()
-    progress = Progress(
-        [cell.label for cell in cells],
-        rows_of_grid(described),
-        described.evals,
-        [cell.count for cell in cells],
-        stream=stream,
-    )
+    progress = progress_of(described, stream=stream)
     try:
         made.run(progress)
     finally:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from asking import Ask
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from eval.command import one_line, opened
-from eval.config import CONF, ROOT, to_plan, to_yaml
-from eval.records import Plan
+from eval.config import CONF, ROOT, to_yaml
 from eval.schema import register
 from sdkit import InvalidRequest, UnknownSampler
 
@@ -25,17 +24,6 @@ GROUPS = {
     for folder in sorted(CONF.iterdir())
     if folder.is_dir()
 }
-Ask = Callable[..., Plan]
-
-
-@pytest.fixture
-def ask() -> Ask:
-    def plan(*overrides: str) -> Plan:
-        register()
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            return to_plan(compose("sweep", list(overrides)))
-
-    return plan
 
 
 def test_the_default_is_at_least_36_cells_of_128_prompts_on_the_bundled_model(ask: Ask) -> None:

@@ -13,10 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
+from eval.hashing import file_sha256
 from eval.scoring import activations
 from eval.scoring.clip_score import clip_scores
 from eval.scoring.encoders import ClipEncoder, load_clip
-from eval.scoring.weight_files import file_sha256, read_tensors
+from eval.scoring.weight_files import read_tensors
 from eval.scoring.weights import locate
 from sdkit import HubUnreachable, InvalidRequest, ModelCorrupt, ModelError, ModelNotFound, UnsafeModel
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from eval import report
+from eval.hashing import file_sha256
 from eval.identity import EncoderKey, Incomparable, Score, ScoreKey
 from eval.measured import Measured, Timing
 from eval.records import (
@@ -38,7 +39,6 @@ from eval.reporting.panels import panels
 from eval.reporting.sheet import sheet
 from eval.reporting.tables import cells_frame, images_frame
 from eval.running.batch_file import BatchRecord
-from eval.running.envelope import file_sha256
 from eval.running.store import RunFolder
 from eval.scoring.cell_scores import Seen
 from eval.scoring.moments import moments
@@ -272,7 +272,7 @@ def on_disk(root: Path, found: Run, *, spread: float = 1.0) -> Path:
         for row in rows:
             Image.new("RGB", (8, 8), (row.index, 90, 90)).save(root / row.path)
         features = RNG.normal(0, 1, (len(rows), 6)).astype(np.float32)
-        hashes = tuple(file_sha256(root / row.path) or "" for row in rows)
+        hashes = tuple(file_sha256(root / row.path) for row in rows)
         seen = Seen({"shapes-clip": features}, {}, None, features)
         disk.write_record(result.cell, BatchRecord(0, len(rows), hashes, "look", None, seen))
         disk.write_cell(result, rows, "setup")

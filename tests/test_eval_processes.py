@@ -93,7 +93,7 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     if child == 0:
         made = pool(tmp_path, fake_bench.work)
         made.start()
-        pids = [seat.process.pid for seat in made._seats if seat.process is not None]
+        pids = [seat.worker.process.pid for seat in made.seats if seat.worker is not None]
         os.write(writer, " ".join(map(str, pids)).encode())
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)

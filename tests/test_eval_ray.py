@@ -56,7 +56,7 @@ def test_a_worker_of_ray_killed_in_a_batch_is_replaced_and_the_sweep_ends_whole(
     found = run(root, said=said, pool=pool(ray, root))
     assert contents(root) == contents(tmp_path / "whole")
     assert all(result.error is None for result in found.results.values())
-    assert sum("Ray's worker" in line and "died" in line for line in said) == 1
+    assert sum("its worker on Ray's place" in line and "died" in line for line in said) == 1
 
 
 def test_a_real_sweep_by_ray_equals_the_local_one(ray: Any, tmp_path: Path, tiny_sd: Path) -> None:

@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from asking import Ask
 from hypothesis import given
 from hypothesis import strategies as st
 from tracked_runs import CELLS, HOSTILE, TrackedRun, make_run
 
 from eval import sweep
-from eval.config import CONF, ROOT, to_plan
+from eval.config import ROOT
 from eval.measured import Memory
 from eval.records import CellResult, ImageRow, Plan, TrackingPlan
 from eval.running.atomic import RunFolderError
 from eval.running.serial import decode, encode
-from eval.schema import register
 from eval.scoring import weights
 from eval.tracking import tracker as tracker_room
 from eval.tracking import trackers as trackers_room
@@ -295,19 +294,6 @@ def test_a_whole_sweep_is_tracked_and_another_run_of_it_logs_nothing_twice(
     assert sweep.main([*command, "metrics.scores=[clip_score]"]) == 0
     assert fake.heard == ["0:2", "1:2", "end 0", "end 0"]
     assert "fake: run run-1 in here" in capsys.readouterr().out
-
-
-Ask = Callable[..., Plan]
-
-
-@pytest.fixture
-def ask() -> Ask:
-    def plan(*overrides: str) -> Plan:
-        register()
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            return to_plan(compose("sweep", list(overrides)))
-
-    return plan
 
 
 def test_nothing_is_tracked_by_default_and_trackers_change_no_folder(ask: Ask) -> None:

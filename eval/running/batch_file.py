@@ -8,7 +8,6 @@ An .npz that numpy reads: `meta`, which is JSON, and arrays by what they are of:
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
@@ -20,11 +19,12 @@ from typing import Any
 
 import numpy as np
 
+from eval.hashing import named, read_named
 from eval.scoring.cell_scores import Seen
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_NAME = re.compile(r"(\d{6,})-(\d{6,})\.([0-9a-f]{16})\.npz")
+_NAME = re.compile(r"(\d{6,})-(\d{6,})\.[0-9a-f]{16}\.npz")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def pack(record: BatchRecord) -> tuple[str, bytes]:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]  # numpy's own `allow_pickle` shares the keywords
     payload = buffer.getvalue()
-    return f"{record.start:06d}-{record.stop:06d}.{_hash(payload)}.npz", payload
+    return named(f"{record.start:06d}-{record.stop:06d}", payload, ".npz"), payload
 
 
 def unpack(path: Path) -> BatchRecord:
@@ -74,20 +74,18 @@ def unpack(path: Path) -> BatchRecord:
         ValueError: the contents are not those that the name promises, or are no record.
         OSError: it cannot be read.
     """
-    named = _NAME.fullmatch(path.name)
-    if named is None:
+    span = _NAME.fullmatch(path.name)
+    if span is None:
         raise ValueError("its name is no batch's")
-    payload = path.read_bytes()
-    if _hash(payload) != named[3]:
-        raise ValueError("its contents are not those that were written")
+    payload = read_named(path)
     try:
         with np.load(io.BytesIO(payload), allow_pickle=False) as stored:
             arrays = dict(stored)
         meta = json.loads(arrays.pop("meta").tobytes())
         latents = arrays.pop("latents", None)
         return BatchRecord(
-            int(named[1]),
-            int(named[2]),
+            int(span[1]),
+            int(span[2]),
             tuple(meta["pictures"]),
             meta["look"],
             meta["generate_s"],
@@ -116,7 +114,3 @@ def _unpack_seen(meta: Mapping[str, Any], arrays: Mapping[str, Array]) -> Seen:
     }
     verdicts = None if meta["verdicts"] is None else tuple(meta["verdicts"])
     return Seen(features, {name: arrays[f"value/{name}"] for name in meta["values"]}, verdicts, clip_image)
-
-
-def _hash(payload: bytes) -> str:
-    return hashlib.sha256(payload).hexdigest()[:16]

@@ -58,8 +58,11 @@ def open_session(plan: Plan) -> Generator[Any]:
     return session
 
 
-def prepare(plan: Plan, folder: RunFolder) -> Bench:
+def prepare(plan: Plan, folder: RunFolder, generator: Generator[Any] | None = None) -> Bench:
     """Load the model and the scorer, encode the prompts, take the reference's moments.
+
+    Args:
+        generator: the plan's model, where it is read already.
 
     Raises:
         SdkitError: anything that can be known to be wrong before the first picture.
@@ -68,7 +71,7 @@ def prepare(plan: Plan, folder: RunFolder) -> Bench:
 
     if plan.hardware.threads is not None:
         torch.set_num_threads(plan.hardware.threads)
-    generator = open_session(plan)
+    generator = generator or open_session(plan)
     cells = grid_cells(plan, generator)
     require_space(folder.root, _bytes_needed(cells))
     scorer = _scorer(plan, generator, folder, (cells[0].width, cells[0].height))

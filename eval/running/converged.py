@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import zipfile
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from eval.hashing import named, read_named
 from eval.records import Cell, ConvergedPlan, digest
 from eval.running.atomic import make_folder, write_atomic
 from eval.running.generator import Batch, Generator
@@ -84,7 +84,7 @@ class ConvergedRuns:
             np.savez(buffer, latents=found[0].numpy(), images=found[1].numpy())
             payload = buffer.getvalue()
             make_folder(self.folder)
-            write_atomic(self.folder / f"{key}.{_hash(payload)}.npz", payload)
+            write_atomic(self.folder / named(key, payload, ".npz"), payload)
         return found
 
     def _read(self, key: str) -> Pair | None:
@@ -93,10 +93,7 @@ class ConvergedRuns:
 
         for path in sorted(self.folder.glob(f"{key}.*.npz")):
             try:
-                payload = path.read_bytes()
-                if path.name != f"{key}.{_hash(payload)}.npz":
-                    continue
-                with np.load(io.BytesIO(payload), allow_pickle=False) as stored:
+                with np.load(io.BytesIO(read_named(path)), allow_pickle=False) as stored:
                     return torch.from_numpy(stored["latents"]), torch.from_numpy(stored["images"])
             except (OSError, KeyError, ValueError, zipfile.BadZipFile):
                 continue
@@ -117,7 +114,3 @@ class ConvergedRuns:
 
 def _pair(batch: Batch, count: int) -> Pair | None:
     return None if batch.latents is None else (batch.latents[:count], batch.images[:count])
-
-
-def _hash(payload: bytes) -> str:
-    return hashlib.sha256(payload).hexdigest()[:16]

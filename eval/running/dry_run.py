@@ -7,16 +7,16 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from eval.records import Cell, Plan
-from eval.running.atomic import RunFolderError
-from eval.running.envelope import read_envelope
 from eval.running.executors import visible_gpus
+from eval.running.generator import Generator
 from eval.running.grid import denoiser_rows, seconds_left, spans_missing
 from eval.running.pool import LocalPool, local_pool
 from eval.running.progress import Progress, duration
-from eval.running.reuse import find
-from eval.running.runner import GridRun, rows_of_grid
+from eval.running.reuse import find, offers, other_runs
+from eval.running.runner import GridRun, progress_of
 from eval.running.store import RunFolder
 from eval.running.work import Described
 
@@ -72,7 +72,7 @@ def standings(folder: RunFolder, described: Described, batch: int, runs: Sequenc
     """What is there of each cell. Reads only."""
     found = []
     for cell, evals in zip(described.cells, described.evals, strict=True):
-        if _whole(folder, cell, described.setup):
+        if offers(folder.root, cell, described.setup):
             found.append(Standing(cell, evals, (), whole=True))
             continue
         source = find(cell, described.setup, runs)
@@ -84,16 +84,7 @@ def standings(folder: RunFolder, described: Described, batch: int, runs: Sequenc
     return found
 
 
-def _whole(folder: RunFolder, cell: Cell, setup: str) -> bool:
-    try:
-        found = read_envelope(folder.cell_folder(cell.key) / "cell.json")
-    except RunFolderError:
-        return False
-    known = found.setup == setup and found.result.error is None and found.result.cell == cell
-    return known and folder.is_whole(cell, found)
-
-
-def calibrate(plan: Plan, todo: Sequence[Standing], workers: int) -> Estimate:
+def calibrate(plan: Plan, todo: Sequence[Standing], workers: int, generator: Generator[Any]) -> Estimate:
     """Make, score and measure a batch of up to `CALIBRATED` cheap cells in a folder of its own, and draw the line."""
     if not any(not each.whole for each in todo):
         return Estimate(0.0, 0, 0)
@@ -107,7 +98,7 @@ def calibrate(plan: Plan, todo: Sequence[Standing], workers: int) -> Estimate:
     )
     with tempfile.TemporaryDirectory(prefix="sdkit-plan-") as scratch:
         root = Path(scratch)
-        pool = local_pool(replace(small, folder=scratch), root)
+        pool = local_pool(replace(small, folder=scratch), root, generator)
         progress, failed = _run(pool, root, small)
         size = sum(path.stat().st_size for path in (root / "cells").rglob("*") if path.is_file())
     warm = slice(1 if len(progress.finishes) > 1 else 0, None)
@@ -123,13 +114,7 @@ def calibrate(plan: Plan, todo: Sequence[Standing], workers: int) -> Estimate:
 def _run(pool: LocalPool, root: Path, plan: Plan) -> tuple[Progress, str | None]:
     """The small grid's progress, and why a cell failed, where one did."""
     described = pool.start()
-    progress = Progress(
-        [cell.label for cell in described.cells],
-        rows_of_grid(described),
-        described.evals,
-        [cell.count for cell in described.cells],
-        stream=io.StringIO(),
-    )
+    progress = progress_of(described, stream=io.StringIO())
     folder = RunFolder(root)
     results = GridRun(pool, folder, described, plan.hardware.batch, say=lambda line: None).run(progress)
     return progress, next((result.error for result in results if result.error), None)
@@ -141,18 +126,17 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     Raises:
         SdkitError: as the sweep itself, before its first picture.
     """
-    from eval.running.reuse import other_runs
-
     root = Path(plan.folder)
     with tempfile.TemporaryDirectory(prefix="sdkit-plan-") as scratch:
-        described = local_pool(replace(plan, folder=scratch), Path(scratch)).start()
+        pool = local_pool(replace(plan, folder=scratch), Path(scratch))
+        described = pool.start()
     runs = other_runs(root, plan.execution.store)
     todo = standings(RunFolder(root), described, plan.hardware.batch, runs)
     width = max(len(each.cell.label) for each in todo)
     for each in todo:
         yield f"{each.cell.label:<{width}}  {each.cell.count} pictures, {each.evals} evaluations each: {each.state}"
     workers = _workers(plan)
-    found = calibrate(plan, todo, workers)
+    found = calibrate(plan, todo, workers, pool.worker.bench.generator)
     whole = sum(each.whole for each in todo)
     yield f"run folder: {root}"
     yield (

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from eval.records import SCHEMA_VERSION, CellResult, digest
+from eval.records import SCHEMA_VERSION, Cell, CellResult, digest
 from eval.running.atomic import RunFolderError
 from eval.running.serial import decode, encode
 
@@ -23,6 +22,10 @@ class Envelope:
     files: dict[str, str]
     """Name within the cell's folder -> SHA-256 of the file; the pictures' are in the batches' records."""
     result: CellResult
+
+    def serves(self, cell: Cell, setup: str) -> bool:
+        """Whether it is the cell's own, without error, computed under this setup."""
+        return self.setup == setup and self.result.error is None and self.result.cell == cell
 
 
 def pack_envelope(envelope: Envelope) -> bytes:
@@ -70,8 +73,13 @@ UPGRADES: dict[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {2: _from_2
 
 def parse(path: Path) -> object:
     """The file's JSON. Raises RunFolderError where it cannot be read or is torn."""
+    return parse_json(read_bytes(path), path)
+
+
+def parse_json(payload: bytes, path: Path) -> object:
+    """The contents of `path` as JSON. Raises RunFolderError where they are torn."""
     try:
-        return json.loads(read_bytes(path))
+        return json.loads(payload)
     except ValueError as error:
         raise RunFolderError(f"{path} is not whole JSON ({error}); run the sweep again") from error
 
@@ -87,17 +95,3 @@ def read_bytes(path: Path) -> bytes:
 def to_json(value: object) -> bytes:
     """Indented UTF-8; NaN and infinity are refused."""
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def sha256(payload: bytes) -> str:
-    """In hex."""
-    return hashlib.sha256(payload).hexdigest()
-
-
-def file_sha256(path: Path) -> str | None:
-    """In hex, in constant memory; None where the file cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None

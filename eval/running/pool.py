@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from eval.records import Plan
+from eval.running.generator import Generator
 from eval.running.tasks import Task
 from eval.running.work import Described, OnPart, Outcome, Worker
 
@@ -71,12 +72,19 @@ class LocalPool:
         return
 
 
-def local_pool(plan: Plan, root: Path) -> LocalPool:
-    """The plan's model and scorer in this process. Raises SdkitError as `prepare`."""
+def local_pool(plan: Plan, root: Path, generator: Generator[Any] | None = None) -> LocalPool:
+    """The plan's model and scorer in this process.
+
+    Args:
+        generator: the model, where it is read already.
+
+    Raises:
+        SdkitError: as `prepare`.
+    """
     from eval.running.bench import prepare
     from eval.running.mirror import open_mirror
     from eval.running.store import RunFolder
 
     notes: list[str] = []
     mirror = open_mirror(plan.execution.store, root.name)
-    return LocalPool(Worker(prepare(plan, RunFolder(root, notes.append)), mirror, notes))
+    return LocalPool(Worker(prepare(plan, RunFolder(root, notes.append), generator), mirror, notes))

@@ -7,47 +7,35 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from eval.records import Plan
 from eval.running.pool import LocalPool
+from eval.running.seats import POLL_S, Seat, Seats
 from eval.running.tasks import Task
 from eval.running.work import Described, OnPart, Outcome
 from sdkit._errors import SdkitError
 
-POLL_S = 0.5
-"""How long `wait` blocks before it lets its caller look around."""
-RESTARTS = 3
-"""How often the process of one device is replaced."""
 PART_EVERY_S = 0.2
 
 
-@dataclass
-class _Seat:
-    """A device with the process that works on it."""
+@dataclass(frozen=True)
+class Child:
+    """A worker process and this end of the pipe to it."""
 
-    device: str
-    process: SpawnProcess | None = None
-    pipe: Connection | None = None
-    ready: bool = False
-    task: Task | None = None
-    since: float = 0.0
-    restarts: int = 0
-
-    @property
-    def alive(self) -> bool:
-        return self.pipe is not None
+    process: SpawnProcess
+    pipe: Connection
 
 
 @dataclass
-class ProcessPool:
+class ProcessPool(Seats[Child]):
     """One worker process a device; a device may be named several times.
 
-    A process that dies gives its task back and is replaced, `RESTARTS` times a device. Workers end by
-    themselves when this process does.
+    A process that dies gives its task back and is replaced, a few times a device. Workers end by themselves
+    when this process does.
     """
 
     plan: Plan
@@ -55,90 +43,65 @@ class ProcessPool:
     devices: tuple[str, ...]
     target: Callable[[Connection, Plan, str], object] | None = None
     """What a worker process runs; None is `work`."""
-    _seats: list[_Seat] = field(init=False)
-    _lost: list[Outcome] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        self._seats = [_Seat(device) for device in self.devices]
-
-    @property
-    def workers(self) -> int:
-        return sum(seat.alive for seat in self._seats)
-
-    @property
-    def idle(self) -> int:
-        return sum(seat.alive and seat.ready and seat.task is None for seat in self._seats)
-
-    def start(self) -> Described:
-        # The first alone, so that the reference is read once: the others find it in the cache.
-        self._open(self._seats[0])
-        described = self._first_word(self._seats[0])
-        for seat in self._seats[1:]:
-            self._open(seat)
-        return described
+        self.seats = [Seat(device) for device in self.devices]
 
     def submit(self, task: Task) -> None:
-        seat = next(seat for seat in self._seats if seat.alive and seat.ready and seat.task is None)
-        assert seat.pipe is not None
-        seat.task, seat.since = task, time.monotonic()
+        seat = self.take_seat(task)
+        assert seat.worker is not None
         try:
-            seat.pipe.send(task)
+            seat.worker.pipe.send(task)
         except OSError:
-            self._bury(seat)
+            self._gone(seat)
 
     def wait(self, on_part: OnPart) -> Outcome | None:
-        if self._lost:
-            return self._lost.pop(0)
-        if not self.workers:
-            raise SdkitError("every worker process died; their last words stand above")
-        pipes = {seat.pipe: seat for seat in self._seats if seat.pipe is not None}
+        waiting = self.heard()
+        if waiting is not None:
+            return waiting
+        pipes = {seat.worker.pipe: seat for seat in self.seats if seat.worker is not None}
         for pipe in wait(list(pipes), timeout=POLL_S):
             assert isinstance(pipe, Connection)
             seat = pipes[pipe]
             try:
                 said = pipe.recv()
             except (EOFError, OSError):
-                self._bury(seat)
-                return self._lost.pop(0) if self._lost else None
-            if isinstance(said, Outcome):
-                seat.task = None
-                return said
-            if isinstance(said, Described):
-                seat.ready = True
-            elif isinstance(said, str):  # it could not start; it says so once and ends
-                seat.restarts = RESTARTS
-                self._lost.append(Outcome(None, 0.0, notes=(f"{seat.device}: {said}",)))
+                self._gone(seat)
+                continue
+            if not isinstance(said, float):
+                outcome = self.answer(seat, said)
+                if outcome is not None:
+                    return outcome
             elif seat.task is not None:
                 on_part(seat.task, said)
-        return self._lost.pop(0) if self._lost else None
+        return None
 
     def close(self) -> None:
-        for seat in self._seats:
-            if seat.pipe is not None:
-                seat.pipe.close()  # the worker reads an end of file, and ends
-        for seat in self._seats:
-            if seat.process is not None:
-                if not seat.ready:  # still reading its model, which nobody waits for
-                    seat.process.kill()
-                seat.process.join(10)
-                if seat.process.is_alive():
-                    seat.process.kill()
-                    seat.process.join()
+        children = [(seat.worker, seat.ready) for seat in self.seats if seat.worker is not None]
+        for child, _ in children:
+            child.pipe.close()  # the worker reads an end of file, and ends
+        for child, ready in children:
+            if not ready:  # still reading its model, which nobody waits for
+                child.process.kill()
+            child.process.join(10)
+            if child.process.is_alive():
+                child.process.kill()
+                child.process.join()
 
-    def _open(self, seat: _Seat) -> None:
+    def _open(self, seat: Seat[Child]) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         plan = replace(
             self.plan,
-            model=replace(self.plan.model, device=seat.device),
-            hardware=replace(self.plan.hardware, threads=self._threads(seat.device)),
+            model=replace(self.plan.model, device=seat.name),
+            hardware=replace(self.plan.hardware, threads=self._threads(seat.name)),
         )
-        seat.process = context.Process(
+        process = context.Process(
             target=self.target or work, args=(theirs, plan, str(self.root)), daemon=True
         )
-        seat.process.start()
+        process.start()
         theirs.close()
-        seat.pipe, seat.ready, seat.task = ours, False, None
+        seat.worker = Child(process, ours)
 
     def _threads(self, device: str) -> int | None:
         """Workers on the CPU share its cores, unless the plan says otherwise."""
@@ -147,35 +110,19 @@ class ProcessPool:
             return self.plan.hardware.threads
         return max(1, (os.cpu_count() or 1) // sharing)
 
-    def _first_word(self, seat: _Seat) -> Described:
-        assert seat.pipe is not None
-        assert seat.process is not None
+    def _first_word(self, seat: Seat[Child]) -> Described | str:
+        assert seat.worker is not None
         try:
-            said = seat.pipe.recv()
+            said: Described | str = seat.worker.pipe.recv()
         except EOFError:
-            seat.process.join()
-            raise SdkitError(
-                f"the worker on {seat.device} {_how(seat.process)} before its model was read"
-            ) from None
-        if not isinstance(said, Described):
-            raise SdkitError(str(said))
-        seat.ready = True
+            how = _how(seat.worker.process)
+            raise SdkitError(f"the worker on {seat.name} {how} before its model was read") from None
         return said
 
-    def _bury(self, seat: _Seat) -> None:
-        """The process is gone: its task is lost, and another takes its place."""
-        assert seat.process is not None
-        assert seat.pipe is not None
-        seat.pipe.close()
-        seat.process.join(5)
-        task, how = seat.task, _how(seat.process)
-        seat.pipe, seat.task, seat.ready = None, None, False
-        if task is not None:
-            died = f"its worker on {seat.device} {how}"
-            self._lost.append(Outcome(task, time.monotonic() - seat.since, error=died, lost=True))
-        if seat.restarts < RESTARTS:
-            seat.restarts += 1
-            self._open(seat)
+    def _gone(self, seat: Seat[Child]) -> None:
+        assert seat.worker is not None
+        seat.worker.pipe.close()
+        self.bury(seat, _how(seat.worker.process))
 
 
 def work(pipe: Connection, plan: Plan, root: str) -> None:
@@ -214,6 +161,8 @@ def serve(pipe: Connection, pool: LocalPool) -> None:
 
 
 def _how(process: SpawnProcess) -> str:
+    """What became of a process that has closed its pipe."""
+    process.join(5)
     code = process.exitcode
     if code is not None and code < 0:
         return f"was killed by {signal.Signals(-code).name}"

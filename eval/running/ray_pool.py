@@ -6,15 +6,15 @@ Every machine sees the clone and the run's folder under the same path; `ray star
 from __future__ import annotations
 
 import os
-import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from eval.records import ExecutionPlan, Plan
-from eval.running.processes import POLL_S, RESTARTS
+from eval.running.seats import POLL_S, Seat, Seats
 from eval.running.tasks import Task
 from eval.running.work import Described, OnPart, Outcome
+from eval.scoring.weight_files import first_line
 from sdkit._errors import InvalidRequest, SdkitError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,113 +43,75 @@ class Actor:
         outcome: Outcome = self._pool.worker.run(task, _unheard)
         return outcome
 
-    def pid(self) -> int:
-        return os.getpid()
-
 
 def _unheard(task: Task, share: float) -> None:
     """Parts of a batch are not told across machines."""
 
 
 @dataclass
-class _Seat:
-    """A place for an actor, with what it is doing."""
+class Hand:
+    """Ray's handle of an actor, and its reference to what it is to answer next."""
 
-    number: int
-    actor: Any = None
-    said: Any = None
-    """Ray's reference to what it is to answer next."""
-    ready: bool = False
-    task: Task | None = None
-    since: float = 0.0
-    restarts: int = 0
+    actor: Any
+    said: Any
 
 
 @dataclass
-class RayPool:
-    """Actors over one run's folder."""
+class RayPool(Seats[Hand]):
+    """Actors over one run's folder; one that dies is replaced on whatever machine has room."""
 
     plan: Plan
     root: Path
-    seats: int
+    count: int
     ray: Any
     ours: bool
     """Whether the cluster is this sweep's own, and ends with it."""
     actor: type[Actor] = Actor
     paths: tuple[str, ...] = (str(ROOT),)
     """Where its modules are found on the other machines."""
-    _seats: list[_Seat] = field(init=False)
-    _lost: list[Outcome] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        self._seats = [_Seat(number) for number in range(self.seats)]
-
-    @property
-    def workers(self) -> int:
-        return sum(seat.actor is not None for seat in self._seats)
-
-    @property
-    def idle(self) -> int:
-        return sum(seat.ready and seat.task is None for seat in self._seats)
-
-    @property
-    def actors(self) -> tuple[Any, ...]:
-        """Ray's handles of the actors that are alive."""
-        return tuple(seat.actor for seat in self._seats if seat.actor is not None)
-
-    def start(self) -> Described:
-        # The first alone, so that the reference is read once: the others find it in the cache.
-        first = self._seats[0]
-        self._open(first)
-        try:
-            said = self.ray.get(first.said)
-        except self.ray.exceptions.RayError as error:
-            raise SdkitError(f"Ray's first worker died before its model was read: {_line(error)}") from error
-        if not isinstance(said, Described):
-            raise SdkitError(str(said))
-        first.ready, first.said = True, None
-        for seat in self._seats[1:]:
-            self._open(seat)
-        return said
+        self.seats = [Seat(f"Ray's place {number}") for number in range(self.count)]
 
     def submit(self, task: Task) -> None:
-        seat = next(seat for seat in self._seats if seat.ready and seat.task is None)
-        seat.task, seat.since = task, time.monotonic()
-        seat.said = seat.actor.run.remote(task)
+        seat = self.take_seat(task)
+        assert seat.worker is not None
+        seat.worker.said = seat.worker.actor.run.remote(task)
 
     def wait(self, on_part: OnPart) -> Outcome | None:
-        del on_part
-        if self._lost:
-            return self._lost.pop(0)
-        if not self.workers:
-            raise SdkitError("every worker of Ray died; their last words stand in run.log")
-        asked = {seat.said: seat for seat in self._seats if seat.said is not None}
+        del on_part  # parts of a batch are not told across machines
+        waiting = self.heard()
+        if waiting is not None:
+            return waiting
+        asked = {
+            seat.worker.said: seat
+            for seat in self.seats
+            if seat.worker is not None and seat.worker.said is not None
+        }
         done, _ = self.ray.wait(list(asked), num_returns=1, timeout=POLL_S)
         for reference in done:
             seat = asked[reference]
+            assert seat.worker is not None
             try:
                 said = self.ray.get(reference)
             except self.ray.exceptions.RayError as error:
-                self._bury(seat, error)
-                return self._lost.pop(0) if self._lost else None
-            seat.said = None
-            if isinstance(said, Outcome):
-                seat.task = None
-                return said
-            if isinstance(said, Described):
-                seat.ready = True
-                continue
-            seat.actor, seat.ready = None, False
-            return Outcome(None, 0.0, notes=(f"worker {seat.number}: {said}",))
+                self.bury(seat, f"died: {first_line(error)}")
+                return None
+            seat.worker.said = None
+            if isinstance(said, str):  # it could not start, and Ray would keep it
+                self.ray.kill(seat.worker.actor)
+                seat.worker = None
+            return self.answer(seat, said)
         return None
 
     def close(self) -> None:
-        for actor in self.actors:
-            self.ray.kill(actor)
+        for seat in self.seats:
+            if seat.worker is not None:
+                self.ray.kill(seat.worker.actor)
         if self.ours:
             self.ray.shutdown()
 
-    def _open(self, seat: _Seat) -> None:
+    def _open(self, seat: Seat[Hand]) -> None:
         execution = self.plan.execution
         gpus = execution.gpus_per_worker
         remote = self.ray.remote(
@@ -157,19 +119,19 @@ class RayPool:
             num_gpus=(1 if _on_gpu(self.plan) else 0) if gpus is None else gpus,
             runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(self.paths)}},
         )(self.actor)
-        seat.actor = remote.remote(self.plan, str(self.root))
-        seat.ready, seat.task, seat.said = False, None, seat.actor.start.remote()
+        actor = remote.remote(self.plan, str(self.root))
+        seat.worker = Hand(actor, actor.start.remote())
 
-    def _bury(self, seat: _Seat, error: Exception) -> None:
-        """The actor is gone: its task is lost, and another takes its place, on whatever machine has room."""
-        if seat.task is not None:
-            seconds = time.monotonic() - seat.since
-            died = f"Ray's worker {seat.number} died: {_line(error)}"
-            self._lost.append(Outcome(seat.task, seconds, error=died, lost=True))
-        seat.actor, seat.said, seat.task, seat.ready = None, None, None, False
-        if seat.restarts < RESTARTS:
-            seat.restarts += 1
-            self._open(seat)
+    def _first_word(self, seat: Seat[Hand]) -> Described | str:
+        assert seat.worker is not None
+        try:
+            said: Described | str = self.ray.get(seat.worker.said)
+        except self.ray.exceptions.RayError as error:
+            raise SdkitError(
+                f"Ray's first worker died before its model was read: {first_line(error)}"
+            ) from error
+        seat.worker.said = None
+        return said
 
 
 def ray_pool(plan: Plan, root: Path) -> RayPool:
@@ -208,12 +170,10 @@ def _join(ray: Any, execution: ExecutionPlan) -> None:
                 num_cpus=max(os.cpu_count() or 1, execution.workers or 1),
             )  # fmt: skip
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise InvalidRequest(f"cannot join Ray at {address or 'this machine'}: {_line(error)}") from error
+        raise InvalidRequest(
+            f"cannot join Ray at {address or 'this machine'}: {first_line(error)}"
+        ) from error
 
 
 def _on_gpu(plan: Plan) -> bool:
     return plan.model.device.startswith("cuda")
-
-
-def _line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

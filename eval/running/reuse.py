@@ -45,11 +45,11 @@ def adopt(folder: RunFolder, cell: Cell, setup: str, runs: Sequence[Path]) -> Pa
 
 def find(cell: Cell, setup: str, runs: Sequence[Path]) -> Path | None:
     """The first of the runs that has the cell whole, of the same setup; None where none has."""
-    return next((run for run in runs if _offers(run, cell, setup)), None)
+    return next((run for run in runs if offers(run, cell, setup)), None)
 
 
-def _offers(run: Path, cell: Cell, setup: str) -> bool:
-    """Whether the other run has the cell whole. It is another's: what is broken there is left there."""
+def offers(run: Path, cell: Cell, setup: str) -> bool:
+    """Whether the run has the cell whole. Changes nothing: what is broken in another's run is left there."""
     path = run / "cells" / cell.key / "cell.json"
     if not path.is_file():
         return False
@@ -57,9 +57,7 @@ def _offers(run: Path, cell: Cell, setup: str) -> bool:
         found = read_envelope(path)
     except RunFolderError:
         return False
-    if found.setup != setup or found.result.error is not None or found.result.cell != cell:
-        return False
-    return RunFolder(run).is_whole(cell, found)
+    return found.serves(cell, setup) and RunFolder(run).is_whole(cell, found)
 
 
 def _take(folder: RunFolder, cell: Cell, run: Path) -> None:

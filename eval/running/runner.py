@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from eval.records import Cell, CellResult
 from eval.running.atomic import RunFolderError, RunFolderGaveOut
@@ -155,9 +157,17 @@ class GridRun:
         self.on_done(result)
 
 
-def rows_of_grid(described: Described) -> list[int]:
-    """Denoiser rows of each cell's scored pictures."""
-    return [denoiser_rows(cell, evals) for cell, evals in zip(described.cells, described.evals, strict=True)]
+def progress_of(described: Described, workers: int = 1, stream: TextIO | None = None) -> Progress:
+    """What is shown of the grid while it runs, on standard error unless said otherwise."""
+    cells, evals = described.cells, described.evals
+    return Progress(
+        labels=[cell.label for cell in cells],
+        rows=[denoiser_rows(cell, calls) for cell, calls in zip(cells, evals, strict=True)],
+        evals=evals,
+        counts=[cell.count for cell in cells],
+        workers=workers,
+        stream=stream or sys.stderr,
+    )
 
 
 def _named(cell: Cell, task: Task) -> str:

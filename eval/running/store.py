@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from eval.hashing import file_sha256, sha256
 from eval.records import Cell, CellResult, ImageRow, Plan, Run
 from eval.running.atomic import (
     TEMPORARY,
@@ -36,12 +36,11 @@ from eval.running.atomic import (
 from eval.running.batch_file import BatchRecord, pack, unpack
 from eval.running.envelope import (
     Envelope,
-    file_sha256,
     pack_envelope,
     parse,
+    parse_json,
     read_bytes,
     read_envelope,
-    sha256,
     to_json,
 )
 from eval.running.lock import NAME as LOCK
@@ -137,8 +136,8 @@ class RunFolder:
     def read_batches(self, cell: Cell) -> tuple[BatchRecord, ...]:
         """The cell's whole batches, in order, none overlapping another; what is not whole is put away."""
         found: list[BatchRecord] = []
-        for path in sorted((self.cell_folder(cell.key) / "batches").glob("*")):
-            record = None if path.name.endswith(TEMPORARY) else self._whole(cell, path)
+        for path in self._records(cell):
+            record = self._whole(cell, path)
             if record is not None and found and record.start < found[-1].stop:
                 path.unlink(missing_ok=True)
             elif record is not None:
@@ -148,12 +147,9 @@ class RunFolder:
     def peek_batches(self, cell: Cell) -> tuple[BatchRecord, ...]:
         """As `read_batches`, and nothing is put away or removed."""
         found: list[BatchRecord] = []
-        for path in sorted((self.cell_folder(cell.key) / "batches").glob("*.npz")):
-            try:
-                record = unpack(path)
-            except (OSError, ValueError):
-                continue
-            if self._bad_picture(cell, record) is None and (not found or record.start >= found[-1].stop):
+        for path in self._records(cell):
+            record = self._checked(cell, path)
+            if isinstance(record, BatchRecord) and (not found or record.start >= found[-1].stop):
                 found.append(record)
         return tuple(found)
 
@@ -173,7 +169,7 @@ class RunFolder:
             stop = min(start + batch, cell.count)
             if self.read_images(cell, start, stop) is not None:
                 paths = [self.root / self.image_path(cell.key, index) for index in range(start, stop)]
-                hashes = tuple(file_sha256(path) or "" for path in paths)
+                hashes = tuple(file_sha256(path) for path in paths)
                 self.write_record(cell, BatchRecord(start, stop, hashes, "", None, None))
         self.report(f"{cell.label}: pictures of an earlier version are kept, and looked at again")
 
@@ -197,7 +193,7 @@ class RunFolder:
         write_atomic(folder / "images.json", payload)
         files = {"images.json": sha256(payload)}
         for path in sorted((folder / "batches").glob("*.npz")):
-            files[f"batches/{path.name}"] = file_sha256(path) or ""
+            files[f"batches/{path.name}"] = file_sha256(path)
         write_atomic(folder / "cell.json", pack_envelope(Envelope(setup, files, result)))
         (folder / "features.npz").unlink(missing_ok=True)  # of schema 2: the batches hold them now
 
@@ -215,14 +211,14 @@ class RunFolder:
         except RunFolderError as error:
             self._put_away(cell, path, str(error))
             return None
-        if found.setup != setup or found.result.error is not None or found.result.cell != cell:
+        if not found.serves(cell, setup):
             return None
         if not found.files:  # of schema 2, which hashed nothing
             return None
         for name, expected in found.files.items():
             if name.startswith("batches/") and not pictures:
                 continue
-            if file_sha256(path.parent / name) != expected:
+            if not _holds(path.parent / name, expected):
                 self._put_away(cell, path.parent / name, "it is missing or not as it was written")
                 return None
         if pictures and sum(record.stop - record.start for record in self.read_batches(cell)) != cell.count:
@@ -232,19 +228,9 @@ class RunFolder:
     def is_whole(self, cell: Cell, envelope: Envelope) -> bool:
         """Whether every file of the cell is as it was written. Changes nothing."""
         folder = self.cell_folder(cell.key)
-        if any(file_sha256(folder / name) != expected for name, expected in envelope.files.items()):
+        if not all(_holds(folder / name, expected) for name, expected in envelope.files.items()):
             return False
-        covered = 0
-        for name in sorted(envelope.files):
-            if name.startswith("batches/"):
-                try:
-                    record = unpack(folder / name)
-                except (OSError, ValueError):
-                    return False
-                if record.start != covered or self._bad_picture(cell, record) is not None:
-                    return False
-                covered = record.stop
-        return covered == cell.count
+        return sum(record.stop - record.start for record in self.peek_batches(cell)) == cell.count
 
     def write_reference(self, extractor: str, moments: Moments) -> None:
         """Keep the reference's moments, as one extractor sees it, beside the run: differences of FID need them."""
@@ -253,26 +239,30 @@ class RunFolder:
         except InvalidRequest as error:
             raise RunFolderError(str(error)) from error
 
-    def _whole(self, cell: Cell, path: Path) -> BatchRecord | None:
-        """The record in the file; None, and it is out of the way, unless it and its pictures are as written."""
+    def _records(self, cell: Cell) -> list[Path]:
+        """Files that should be the cell's records, in order."""
+        found = sorted((self.cell_folder(cell.key) / "batches").glob("*"))
+        return [path for path in found if not path.name.endswith(TEMPORARY)]
+
+    def _checked(self, cell: Cell, path: Path) -> BatchRecord | tuple[Path, str]:
+        """The record in the file; else which file is not as it was written, and why. Changes nothing."""
         try:
             record = unpack(path)
         except (OSError, ValueError) as error:
-            self._put_away(cell, path, str(error))
-            return None
-        bad = self._bad_picture(cell, record)
-        if bad is None:
-            return record
-        self._put_away(cell, bad, "it is missing or not the picture that was written")
-        path.unlink(missing_ok=True)
-        return None
-
-    def _bad_picture(self, cell: Cell, record: BatchRecord) -> Path | None:
-        """The first picture that is not the one that was written."""
+            return path, str(error)
         for offset, expected in enumerate(record.pictures):
-            path = self.root / self.image_path(cell.key, record.start + offset)
-            if file_sha256(path) != expected:
-                return path
+            picture = self.root / self.image_path(cell.key, record.start + offset)
+            if not _holds(picture, expected):
+                return picture, "it is missing or not the picture that was written"
+        return record
+
+    def _whole(self, cell: Cell, path: Path) -> BatchRecord | None:
+        """The record in the file; None, and it is out of the way, unless it and its pictures are as written."""
+        found = self._checked(cell, path)
+        if isinstance(found, BatchRecord):
+            return found
+        self._put_away(cell, *found)
+        path.unlink(missing_ok=True)
         return None
 
     def _put_away(self, cell: Cell, path: Path, why: str) -> None:
@@ -297,11 +287,11 @@ def load_run(folder: Path) -> Run:
     plan = _decode(Plan, folder / "plan.json")
     keys = _decode(tuple[str, ...], folder / "grid.json")
     present = [folder / "cells" / key / "cell.json" for key in keys]
-    results = tuple(read_envelope(path).result for path in present if path.is_file())
+    cells = {path.parent.name: read_envelope(path) for path in present if path.is_file()}
     return Run(
         plan=plan,
-        results=results,
-        images={result.cell.key: load_images(folder, result.cell.key) for result in results},
+        results=tuple(envelope.result for envelope in cells.values()),
+        images={key: _rows(folder, key, envelope) for key, envelope in cells.items()},
         environment=_decode(dict[str, str], folder / "environment.json"),
         config_yaml=read_bytes(folder / "config.yaml").decode(),
     )
@@ -309,12 +299,15 @@ def load_run(folder: Path) -> Run:
 
 def load_images(folder: Path, key: str) -> tuple[ImageRow, ...]:
     """The rows of one whole cell. Raises RunFolderError as `load_run`."""
+    return _rows(folder, key, read_envelope(folder / "cells" / key / "cell.json"))
+
+
+def _rows(folder: Path, key: str, envelope: Envelope) -> tuple[ImageRow, ...]:
     path = folder / "cells" / key / "images.json"
-    expected = read_envelope(path.with_name("cell.json")).files.get(path.name)
-    payload = read_bytes(path)
+    payload, expected = read_bytes(path), envelope.files.get("images.json")
     if expected is not None and sha256(payload) != expected:
         raise RunFolderError(f"{path} is not as it was written; run the sweep again")
-    rows: tuple[ImageRow, ...] = _decoded(tuple[ImageRow, ...], json.loads(payload), path)
+    rows: tuple[ImageRow, ...] = _decoded(tuple[ImageRow, ...], parse_json(payload, path), path)
     return rows
 
 
@@ -361,6 +354,14 @@ def _decoded(kind: Any, value: object, path: Path) -> Any:
         return decode(kind, value)
     except ValueError as error:
         raise RunFolderError(f"{path}: {error}; run the sweep again") from error
+
+
+def _holds(path: Path, expected: str) -> bool:
+    """Whether the file is there with these contents."""
+    try:
+        return file_sha256(path) == expected
+    except OSError:
+        return False
 
 
 def _is_schema_2(path: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from eval.scoring.weight_files import file_sha256
+from eval.hashing import file_sha256
 from sdkit._errors import InvalidRequest, ModelError
 
 QUICK, PLAIN = "-quickgelu", "+gelu"

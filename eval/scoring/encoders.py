@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from eval.hashing import file_sha256
 from eval.identity import EncoderKey
 from eval.scoring.activations import wrong_activation
 from eval.scoring.batching import Array, Batched, Batching
-from eval.scoring.weight_files import file_sha256, first_line, versions
+from eval.scoring.weight_files import first_line, versions
 from eval.scoring.weights import ClipSource, locate
 from sdkit._errors import ModelCorrupt, UnsafeModel
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from eval.hashing import file_sha256
 from eval.identity import EncoderKey
 from eval.scoring.activations import openai_hashes
 from eval.scoring.batching import Array, Batched, Batching
 from eval.scoring.weight_files import (
     fetch,
-    file_sha256,
     first_line,
     is_torchscript,
     read_tensors,

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from eval.hashing import file_sha256
 from eval.identity import EncoderKey
 from eval.scoring.batching import Array, Batched, Batching
-from eval.scoring.weight_files import fetch, file_sha256, first_line, read_tensors, versions, weights_file
+from eval.scoring.weight_files import fetch, first_line, read_tensors, versions, weights_file
 from sdkit._errors import ModelCorrupt
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from eval.hashing import file_sha256
 from eval.records import digest
 from eval.scoring.moments import Array, Moments
 from sdkit._errors import InvalidRequest
@@ -138,7 +139,7 @@ class ReferenceCache:
 
     def keep_features(self, temporary: Path) -> str:
         """Take over a whole .npy, and return its hash."""
-        content = _sha256(temporary)
+        content = file_sha256(temporary)
         temporary.replace(self._features_path(content))
         return content
 
@@ -182,7 +183,7 @@ class ReferenceCache:
             return Kept()
         path = self._features_path(content)
         try:
-            whole = _sha256(path) == content
+            whole = file_sha256(path) == content
         except FileNotFoundError:
             return Kept()
         except OSError as error:
@@ -235,11 +236,6 @@ def _hash_file(place: str) -> tuple[list[Any] | None, bool]:
 
 def _stamp(status: os.stat_result) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _checksum(arrays: dict[str, Array]) -> str:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from eval.hashing import file_sha256
 from sdkit._errors import HubUnreachable, ModelCorrupt, ModelNotFound, UnsafeModel
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def first_line(error: BaseException) -> str:

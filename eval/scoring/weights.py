@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eval.hashing import file_sha256
 from eval.scoring.activations import PLAIN, QUICK, require_activation, wrong_activation
-from eval.scoring.weight_files import file_sha256, first_line, refuse_torchscript
+from eval.scoring.weight_files import first_line, refuse_torchscript
 from sdkit._errors import HubUnreachable, InvalidRequest, ModelNotFound
 
 SHAPES = "shapes"

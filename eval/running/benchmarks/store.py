@@ -22,8 +22,7 @@ from eval.identity import EncoderKey, Score, ScoreKey
 from eval.records import Cell, CellResult, ImageRow
 from eval.running.batch_file import BatchRecord
 from eval.running.pool import Pool
-from eval.running.progress import Progress
-from eval.running.runner import GridRun, rows_of_grid
+from eval.running.runner import GridRun, progress_of
 from eval.running.store import RunFolder
 from eval.running.work import Described
 from eval.scoring.cell_scores import Seen
@@ -89,10 +88,7 @@ def plan(root: Path, grid: tuple[Cell, ...]) -> tuple[int, int]:
     described = Described(grid, tuple(cell.steps for cell in grid), "setup", "look", "a GPU", {}, ())
     nobody: Pool = _Nobody()  # type: ignore[assignment]
     run = GridRun(nobody, RunFolder(root), described, BATCH, say=lambda line: None)
-    progress = Progress(
-        [cell.label for cell in grid], rows_of_grid(described), described.evals,
-        [cell.count for cell in grid], stream=io.StringIO(),
-    )  # fmt: skip
+    progress = progress_of(described, stream=io.StringIO())
     missing = run.take_stock(progress)
     progress.close()
     return len(run.results), len(missing)
