@@ -12,6 +12,7 @@ from tiny_models import CONTEXT_TOKENS, clip_tokenizer, make_sd, make_sdxl
 if TYPE_CHECKING:
     from asking import Ask
     from lora_files import Load
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,6 +33,14 @@ def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of an SDXL kind: two text encoders, pooled embeddings, size conditioning, a VAE of factor 4."""
     return make_sdxl(tmp_path_factory.mktemp("models") / "tiny-sdxl")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless chromium; skips, and says so, where there is none."""
+    from browsing import open_browser
+
+    yield from open_browser()
 
 
 @pytest.fixture
