@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
+from eval.deciding import to_decide, to_report
 from eval.records import (
     ConvergedPlan,
     ExecutionPlan,
@@ -114,6 +115,8 @@ def to_plan(composed: DictConfig) -> Plan:
         windows=tuple(_window(each) for each in config.windows),
         execution=_execution(config),
         tracking=to_tracking(config.tracking),
+        decide=to_decide(config.decide),
+        report=to_report(config.report),
     )
     # Timed pictures have the seeds after the scored ones.
     check_range("grid.seed", grid.seed, 0, MAX_SEED - len(plan.prompts.rows) - MAX_BATCH)

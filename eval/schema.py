@@ -130,6 +130,42 @@ class TrackingConfig:
 
 
 @dataclass
+class RuleScoreConfig:
+    weight: float = 1.0
+    margin: str = MISSING
+
+
+@dataclass
+class GuardConfig:
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass
+class DecideConfig:
+    scores: dict[str, RuleScoreConfig | None] = field(default_factory=dict)
+    margin: float = 1.0
+    confidence: float = 0.95
+    cost: str | None = None
+    use_unreliable: bool = False
+    max_latency_s: float | None = None
+    max_latency_p95_s: float | None = None
+    max_memory_bytes: float | None = None
+    min_images_per_s: float | None = None
+    max_joules: float | None = None
+    max_cost_per_1000: float | None = None
+    max_model_evals: float | None = None
+    guards: dict[str, GuardConfig] = field(default_factory=dict)
+
+
+@dataclass
+class ReportConfig:
+    filmstrips: int = 1
+    frames: int = 8
+    pictures: str = "beside"
+
+
+@dataclass
 class SweepConfig:
     """What `conf/sweep.yaml` composes. Mutable, because OmegaConf fills it; never passed on."""
 
@@ -141,6 +177,8 @@ class SweepConfig:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    decide: DecideConfig = field(default_factory=DecideConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
     windows: list[WindowConfig] = field(default_factory=list)
     """Published ranges that scores are held against at the end."""
     out: str | None = None

@@ -64,7 +64,6 @@ def _sweep(plan: Plan, config_yaml: str, folder: RunFolder, log: RunLog) -> int:
     from eval.running.reuse import other_runs
     from eval.running.runner import GridRun, progress_of
     from eval.running.stopping import stopping
-    from eval.running.store import load_run
     from eval.scoring.windows import window_lines
     from eval.tracking.trackers import open_trackers
 
@@ -94,13 +93,13 @@ def _sweep(plan: Plan, config_yaml: str, folder: RunFolder, log: RunLog) -> int:
             results = run.run(progress)
     finally:
         pool.close()
-    report = rebuild(folder.root)
-    print(f"\n{winners_text(load_run(folder.root))}\n\n{_accounts(results)}")
+    done = rebuild(folder.root)
+    print(f"\n{winners_text(done.run, done.found.decision)}\n\n{_accounts(results)}")
     for line in (*described.notes, *plan.prompts.notes, *log.notes, *window_lines(results, plan.windows)):
         print(line)
     took = duration(time.monotonic() - started)
     log.say(f"ended: {_accounts(results)}; {took}")
-    print(f"report: {shown(str(report))}\ntime: {took}")
+    print(f"report: {shown(str(done.report))}\ntime: {took}")
     exit_code = SOME_FAILED if any(result.error for result in results) else 0
     for line in trackers.finished(exit_code):
         print(line)

@@ -66,8 +66,12 @@ def cost_of(results: Sequence[CellResult]) -> Cost:
     done = [result for result in results if result.error is None]
     costs = (LATENCY, THROUGHPUT, EVALUATIONS)
     usual = (cost for cost in costs if 2 * sum(cost.of(result) is not None for result in done) >= len(done))
-    cost = next(usual, EVALUATIONS)
-    mixed = _mixed([result for result in done if cost.of(result) is not None], cost)
+    return with_mixture(next(usual, EVALUATIONS), results)
+
+
+def with_mixture(cost: Cost, results: Sequence[CellResult]) -> Cost:
+    """The cost, which says so where its values are not of one kind."""
+    mixed = _mixed([r for r in results if r.error is None and cost.of(r) is not None], cost)
     return replace(cost, mixed=mixed) if mixed else cost
 
 
@@ -154,6 +158,13 @@ def text(name: str, score: float) -> str:
     if is_share(name) and 0 <= score <= 1:
         return f"{score:.1%}".replace("%", " %")
     return f"{score:.2f}" if base_name(name) == CLIP else f"{score:.4g}"
+
+
+def text_of_difference(name: str, difference: float) -> str:
+    """A difference of two values: shares in percentage points, others with three digits that count."""
+    if is_share(name):
+        return f"{100 * difference:.1f} points"
+    return f"{difference:#.3g}".rstrip(".") if abs(difference) < 1000 else f"{difference:.0f}"
 
 
 def direction(higher_is_better: bool | None) -> str:

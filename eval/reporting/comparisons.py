@@ -55,10 +55,16 @@ class Comparison:
     best_key: str | None = None
 
 
-def compare(run: Run, features: Features, reference: Reference) -> tuple[Comparison, ...]:
-    """Each cell against the best one, for every score of the run, in the order of the tables."""
+def compare(
+    run: Run, features: Features, reference: Reference, kept: Kept | None = None
+) -> tuple[Comparison, ...]:
+    """Each cell against the best one, for every score of the run, in the order of the tables.
+
+    Args:
+        kept: samples of FID that are there already; new ones are added.
+    """
     results = axes.separated(run.results)
-    kept: Kept = {}
+    kept = {} if kept is None else kept
     return tuple(
         row
         for name in axes.score_names(results)
@@ -90,7 +96,7 @@ def _compare(
         )
         return
     shared = shared_rows(best, scored, images, name)
-    if shared is None or not _is_mean_of(shared, name):
+    if shared is None or not is_mean_of(shared, name):
         yield _refused(name, NO_PAIRS)
         return
     yield from _by_values(name, best, shared)
@@ -125,7 +131,7 @@ def _by_fid(name: str, best: CellResult, scored: Sequence[CellResult], rows: Fid
         yield _row(name, result, best, between, method, rows.n if between is not None else None, reason)
 
 
-def _is_mean_of(shared: SharedRows, name: str) -> bool:
+def is_mean_of(shared: SharedRows, name: str) -> bool:
     """Whether the best cell's score is what its pictures' values average to, so that differences are, too."""
     score = axes.score_of(shared.results[0], name)
     if score is None or score.value is None:

@@ -1,136 +1,230 @@
-"""The sentences beside the decision: what was compared, in numbers, and what to be careful about. Pure."""
+"""The decision in words: the sentence, the code to paste, and the evidence with its numbers. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from eval.identity import Score
-from eval.records import CellResult
+from eval.records import CellResult, Plan
 from eval.reporting import axes
-from eval.reporting.axes import CLIP, Cost
+from eval.reporting.decide import TIE, Decision
+from eval.reporting.merging import PlacedCell
+from eval.reporting.quality import Part, Quality
 from eval.reporting.ranking import best_by
-
-if TYPE_CHECKING:
-    from eval.reporting.decide import Gap, Gaps
 
 FEW_IMAGES = 64
 """Below this many pictures a cell, a warning stands beside the decision."""
 
 
-def lead(best: CellResult) -> str:
-    """Which setting has the highest CLIP score, and how well that score is known."""
-    score = best.score(CLIP)
-    if score is None or score.value is None:
-        raise ValueError(f"the best cell needs a CLIP score, got none for {best.cell.label}")
-    known = score.low is not None and score.high is not None
-    span = f"95 % interval {score.low:.2f} to {score.high:.2f}, " if known else ""
-    doubt = axes.doubt_beside(score.unreliable)
-    pictures = "1 picture" if score.n == 1 else f"{score.n} pictures"
-    return f"{best.cell.label} has the highest CLIP score, {score.value:.2f} ({span}{pictures}){doubt}."
+def sentence(decision: Decision) -> str:
+    """The decision in one sentence; where there is none, why not."""
+    chosen = decision.chosen
+    if chosen is None:
+        return f"No decision: {decision.reason}."
+    spent = decision.cost.of(chosen)
+    price = "" if spent is None else f", {decision.cost.text(spent)} a picture"
+    mark = (
+        "".join(f"{value}, " for _, value in chosen.cell.marks) if isinstance(chosen.cell, PlacedCell) else ""
+    )
+    which = "the cheapest setting that is shown"
+    if decision.count("tied"):
+        which = (
+            f"the best of the cheapest settings (costs within {100 * TIE:g} % count as equal) that are shown"
+        )
+    within = " of those within the limits" if decision.unlimited else ""
+    return (
+        f"Use {mark}{chosen.cell.sampler} with {chosen.cell.steps} steps at guidance {chosen.cell.guidance:g}{price}: "
+        f"{which} to be as good as the best{within} to within the margin."
+    )
 
 
-def comparison(chosen: CellResult, best: CellResult, gap: Gap | None, cost: Cost) -> list[str]:
-    """How the chosen setting compares with the best one in CLIP score, and in cost."""
-    if chosen is best or gap is None:
-        return ["No setting that cannot be told apart from it costs less, so it is the choice."]
-    own = _shown(axes.score_of(chosen, CLIP), CLIP)
-    sentences = [
-        f"{chosen.cell.label} has {own}. Over the same {gap.n} prompts and seeds the best one is "
-        f"{signed(gap.mean)} points ahead, 95 % interval {signed(gap.low)} to {signed(gap.high)}. The interval "
-        "reaches 0 or below, so the two cannot be told apart."
-    ]
-    ours, theirs = cost.of(chosen), cost.of(best)
-    if ours and theirs:
-        ratio = f": {theirs / ours:.1f} times less" if theirs / ours >= 1.1 else ", about the same"
-        sentences.append(f"It costs {cost.text(ours)} a picture against {cost.text(theirs)}{ratio}.")
-    return sentences
-
-
-def field(level: int, scored: int, equals: int, tie: float, cost: Cost) -> str:
-    """How many settings stayed in the running, and how one was picked from them.
+def code(decision: Decision, plan: Plan, plans: dict[str, Plan] | None = None) -> str | None:
+    """The call of the SDK that makes pictures by the choice; None where nothing is chosen.
 
     Args:
-        level: settings that cannot be told apart from the best, which is one of them.
-        scored: settings with a CLIP score.
-        equals: settings among `level` whose cost lies within `tie` of the lowest, the chosen one included.
+        plan: of the run, or of the merged runs together.
+        plans: of merged runs, by name.
     """
-    if level == 1:
-        return f"Of {scored} settings with a CLIP score, every other that can be compared lies below it."
-    pick = f"The choice is the cheapest of them by {cost.noun}"
-    if equals > 1:
-        near = f"within {100 * tie:g} % of the lowest {cost.noun}"
-        pick = f"{equals} of them lie {near}, too close to rank; there the choice has the highest CLIP score"
-    field = (
-        f"Of {scored} settings with a CLIP score, {level} cannot be told apart from the best, itself included"
+    chosen = decision.chosen
+    if chosen is None:
+        return None
+    cell = chosen.cell
+    model = plan.model
+    if isinstance(cell, PlacedCell) and plans and cell.run in plans:
+        model = plans[cell.run].model
+    given = {
+        "model": None if model.source == "shapes" else model.source,
+        "negative_prompt": cell.negative_prompt or None,
+        "sampler": cell.sampler,
+        "steps": cell.steps,
+        "guidance_scale": float(cell.guidance),
+        "width": cell.width if model.width else None,
+        "height": cell.height if model.height else None,
+        "dtype": None if cell.dtype == "float32" and cell.device_type == "cpu" else cell.dtype,
+    }
+    words = ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
+    return f"generate(prompt, {words})"
+
+
+def evidence(decision: Decision, quality: Quality, results: Sequence[CellResult]) -> tuple[str, ...]:
+    """Sentences with numbers, in the order in which they should be read."""
+    results = axes.separated(results)
+    told = [*_rule(decision, quality)]
+    if decision.best is not None:
+        told.append(_lead(decision, quality))
+    if decision.chosen is not None:
+        told += [*_comparison(decision, quality), *_unlimited(decision, quality), *_mixed(decision)]
+        told += _beside(decision.chosen, results)
+    return (*told, *_field(decision, quality), *_cautions(decision, quality, len(results)))
+
+
+def _rule(decision: Decision, quality: Quality) -> list[str]:
+    """What quality is here, and which scores of the rule are no part of it."""
+    said = []
+    if quality.parts:
+        parts = " and ".join(
+            _part(part, len({each.weight for each in quality.parts}) > 1) for part in quality.parts
+        )
+        said.append(f"Quality is measured by {parts}. The margin is what may be given away for a lower cost.")
+    if decision.plan.margin != 1:
+        said.append(f"The choice may lie {decision.plan.margin:g} margins below the best.")
+    said += [f"{title} is no part of that: {why}." for title, why in quality.left_out]
+    return said
+
+
+def _part(part: Part, weighed: bool) -> str:
+    of = f", {part.margin_text}" if part.margin_text.endswith("best") else ""
+    weight = f"; weight {part.weight:g}" if weighed else ""
+    return f"{axes.score_title(part.name)} (margin {part.margin:.3g}{of}{weight})"
+
+
+def _lead(decision: Decision, quality: Quality) -> str:
+    """Which setting leads, and how well its score is known."""
+    best = decision.best
+    assert best is not None
+    within = " of those within the limits" if decision.count("over_limit", "guarded") else ""
+    shown = "; ".join(
+        f"{axes.score_title(part.name)} {_shown(axes.score_of(best, part.name), part.name)}"
+        for part in quality.parts
     )
-    return f"{field}. {pick}."
+    return f"{best.cell.label} has the highest quality{within}: {shown}."
 
 
-def mixed(chosen: CellResult, cost: Cost) -> list[str]:
-    """What to know of the costs where they are not of one kind."""
-    if not cost.mixed:
+def _comparison(decision: Decision, quality: Quality) -> list[str]:
+    """How the chosen setting compares with the best one in quality, and in cost."""
+    chosen, best = decision.chosen, decision.best
+    assert chosen is not None
+    verdict = decision.verdicts[chosen.cell.key]
+    sure = f"at {100 * decision.plan.confidence:g} % confidence"
+    if chosen is best:
+        beaten = f"whichever is truly the best, it lies at most {quality.text(verdict.upper or 0)} below it, {sure}"
+        return [f"No cheaper setting is shown to be as good, so it is the choice; {beaten}."]
+    assert best is not None
+    shown = "; ".join(
+        f"{axes.score_title(part.name)} {_shown(axes.score_of(chosen, part.name), part.name)}"
+        for part in quality.parts
+    )
+    told = [
+        f"The choice, {chosen.cell.label}, has {shown}. Measured, that is {quality.text(verdict.gap or 0)} below the "
+        f"best; whichever setting is truly the best, it lies at most {quality.text(verdict.upper or 0)} "
+        f"below it, {sure}."
+    ]
+    ours, theirs = decision.cost.of(chosen), decision.cost.of(best)
+    if ours and theirs:
+        ratio = f": {theirs / ours:.1f} times less" if theirs / ours >= 1.1 else ", about the same"
+        told.append(
+            f"It costs {decision.cost.text(ours)} a picture against {decision.cost.text(theirs)}{ratio}."
+        )
+    return told
+
+
+def _unlimited(decision: Decision, quality: Quality) -> list[str]:
+    """How the choice stands among all settings, where limits leave some out."""
+    everyone = decision.unlimited
+    if everyone is None:
         return []
+    end = "more than the margin" if everyone.upper > decision.plan.margin else "within the margin"
     return [
-        f"Costs are {cost.mixed}; that of the choice is of {chosen.device}. Elsewhere another may be the cheapest."
+        f"Without limits and guards {everyone.best.cell.label} is the best: the choice lies "
+        f"{quality.text(everyone.gap)} below it, and at most {quality.text(everyone.upper)} below the best of all, "
+        f"{end}."
     ]
 
 
-def beside(chosen: CellResult, scored: Sequence[CellResult]) -> list[str]:
+def _field(decision: Decision, quality: Quality) -> list[str]:
+    """What became of the settings, counted."""
+    if decision.best is None:
+        return []
+    counts = [
+        (
+            decision.count("chosen", "tied", "dearer", "uncosted"),
+            "shown to lie within the margin of the best",
+        ),
+        (decision.count("worse"), "surely worse by more than it"),
+        (decision.count("unsure"), "not to be told with this many pictures"),
+        (decision.count("over_limit"), "outside the limits"),
+        (decision.count("guarded"), "left out by a guard"),
+        (decision.count("failed"), "failed"),
+        (decision.count("unscored"), "not comparable"),
+    ]
+    parts = [f"{number} {'is' if number == 1 else 'are'} {what}" for number, what in counts if number]
+    said = [f"Of {len(decision.verdicts)} settings {', '.join(parts)}."]
+    near = decision.count("tied")
+    if near:
+        said.append(
+            f"{near + 1} of the good ones lie within {100 * TIE:g} % of the lowest {decision.cost.noun}, too "
+            "close to rank; of these the choice has the highest quality."
+        )
+    return said
+
+
+def _mixed(decision: Decision) -> list[str]:
+    """What to know of the costs where they are not of one kind."""
+    if not decision.cost.mixed or decision.chosen is None:
+        return []
+    return [
+        f"Costs are {decision.cost.mixed}; that of the choice is of {decision.chosen.device}. Elsewhere another may be "
+        "the cheapest."
+    ]
+
+
+def _beside(chosen: CellResult, results: Sequence[CellResult]) -> list[str]:
     """FID and the judge for the chosen setting, each beside the best of the sweep."""
-    sentences = []
-    for name in (axes.fid_name(scored), axes.judge_name(scored)):
-        top = best_by(scored, name) if name else None
+    told = []
+    for name in (axes.fid_name(results), axes.judge_name(results)):
+        top = best_by(results, name) if name else None
         if name is None or top is None:
             continue
         own = _shown(axes.score_of(chosen, name), name)
         other = f"the best is {top.value}{axes.doubt_beside(top.unreliable)}, by {top.result.cell.label}"
-        rest = "the best of the sweep" if top.result is chosen else other
-        sentences.append(f"Beside the choice, not part of it: {axes.score_title(name)} is {own}; {rest}.")
-    return sentences
+        rest = "the best of the sweep" if top.result.cell.key == chosen.cell.key else other
+        told.append(f"For comparison, {axes.score_title(name)} of the choice is {own}; {rest}.")
+    return told
 
 
-def cautions(gaps: Gaps, cells: int, scored: int, costless: int) -> list[str]:
-    """What was left out, whether there are enough pictures, and what the intervals hold for.
-
-    Args:
-        costless: scored cells whose cost is not known.
-    """
-    sentences = []
-    if scored < cells:
-        sentences.append(f"Left out for want of a comparable CLIP score: {cells - scored} of {cells} cells.")
-    if gaps.apart:
-        sentences.append(
-            f"Left out for not sharing all scored pictures with the best one: {gaps.apart} of {scored} cells."
-        )
+def _cautions(decision: Decision, quality: Quality, cells: int) -> list[str]:
+    """What was left out, whether there are enough pictures, and what the bounds hold for."""
+    told = []
+    costless = decision.count("uncosted")
     if costless:
-        sentences.append(f"Left out of the choice for want of a known cost: {costless} of {scored} cells.")
-    pictures = min((gap.n for gap in gaps.by_key.values()), default=None)
-    if pictures is None:
-        return sentences
-    if pictures < FEW_IMAGES:
-        sentences.append(f"{pictures} pictures a cell hide many real differences: use more prompts.")
-    return [*sentences, _method(gaps)]
-
-
-def _method(gaps: Gaps) -> str:
-    """What the intervals of the comparisons hold for, and by which method."""
-    by = "" if gaps.prompts is None else f", clustered by the {gaps.prompts} prompts"
-    if gaps.pairs == 1:
-        return f"There is one comparison, of two settings, with its own 95 % interval (max-T{by})."
-    return (
-        f"The intervals hold together, at 95 %, for all {gaps.pairs} comparisons between "
-        f"{len(gaps.by_key) + 1} settings (max-T{by}), so the best one may be picked from the same pictures."
-    )
+        told.append(f"Left out of the choice for want of a known cost: {costless} of {cells} settings.")
+    if not quality.pictures:
+        return told
+    if quality.pictures < FEW_IMAGES:
+        told.append(f"{quality.pictures} pictures a setting hide many real differences: use more prompts.")
+    by = "" if quality.prompts is None else f", clustered by the {quality.prompts} prompts"
+    return [
+        *told,
+        f"Settings are compared picture by picture over the same {quality.pictures} prompts and seeds{by}. The bounds "
+        f"hold for all {len(quality.results)} settings at once, so that the best may be picked from the same pictures.",
+    ]
 
 
 def _shown(score: Score | None, name: str) -> str:
-    """The score's value as text with what there is to doubt about it."""
+    """The score's value as text with its own interval and what there is to doubt about it."""
     if score is None or score.value is None:
         return "unknown"
-    return axes.text(name, score.value) + axes.doubt_beside(score.unreliable)
-
-
-def signed(number: float) -> str:
-    """Two decimals with a true minus sign."""
-    return f"{number:.2f}".replace("-", "−")
+    span = ""
+    if score.low is not None and score.high is not None:
+        span = f" (95 % interval {axes.text(name, score.low)} to {axes.text(name, score.high)})"
+    return axes.text(name, score.value) + span + axes.doubt_beside(score.unreliable)

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from eval.records import CellResult
-from eval.reporting.shared_rows import SEED, Array, Images, clusters_of
+from eval.reporting.shared_rows import SEED, Array, Images, clusters_of, places_of
 from eval.scoring.frechet_interval import FidSample, difference_of, fid_sample, fid_target
 from eval.scoring.moments import Moments
 from eval.scoring.multiple import max_t
+from eval.scoring.threads import threads_for
 from eval.scoring.uncertainty import LEVEL, Interval
 from sdkit._errors import SdkitError
 
@@ -61,7 +62,7 @@ def fid_rows(
         return FidRows(
             reasons=dict.fromkeys(keys, f"the run keeps no moments of the reference for {extractor}")
         )
-    samples, reasons = _samples(keys, extractor, moments, images, features, kept)
+    samples, reasons = fid_samples(keys, extractor, moments, images, features, kept)
     if best.cell.key not in samples:
         why = f"the best cell has none to compare with: {reasons[best.cell.key]}"
         return FidRows(reasons=dict.fromkeys(keys, why) | reasons)
@@ -73,7 +74,7 @@ def fid_rows(
     return FidRows(found, reasons | short, method, ours.rows)
 
 
-def _samples(
+def fid_samples(
     keys: Sequence[str],
     extractor: str,
     moments: Moments,
@@ -82,31 +83,42 @@ def _samples(
     kept: Kept,
 ) -> tuple[dict[str, FidSample], dict[str, str]]:
     """What is needed of each cell, and why it is not there; the first key is the best cell's."""
-    target = fid_target(moments)
-    places = [(row.index, row.seed, row.prompt) for row in images.get(keys[0], ())]
+    places = places_of(images.get(keys[0], ()))
     clusters = clusters_of([prompt for _, _, prompt in places])
+    named = None if clusters is None else tuple(clusters)
     samples: dict[str, FidSample] = {}
     reasons: dict[str, str] = {}
-    for key in keys:
-        try:
-            found = features(key).get(extractor)
-        except SdkitError as error:
-            reasons[key] = str(error)
-            continue
-        if found is None:
-            reasons[key] = f"the cell keeps no features of {extractor}"
-        elif [(row.index, row.seed, row.prompt) for row in images.get(key, ())] != places:
-            reasons[key] = "its pictures are not the best cell's"
-        elif len(found) != len(places) or found.ndim != 2 or found.shape[1] != moments.width:
-            reasons[key] = f"its features must be ({len(places)}, {moments.width}), got {found.shape}"
-        elif len(found) < 2 or not np.isfinite(found).all():
-            reasons[key] = "its features are too few, or not finite"
-        else:
-            place = (extractor, key, None if clusters is None else tuple(clusters))
-            if place not in kept:
-                kept[place] = fid_sample(found, target, seed=SEED, clusters=clusters)
-            samples[key] = kept[place]
+    with threads_for(moments.width):
+        target = fid_target(moments)
+        for key in keys:
+            apart = places_of(images.get(key, ())) != places
+            place = (extractor, key, named)
+            if place in kept and not apart:
+                samples[key] = kept[place]
+                continue
+            try:
+                found = features(key).get(extractor)
+            except SdkitError as error:
+                reasons[key] = str(error)
+                continue
+            if found is None:
+                reasons[key] = f"the cell keeps no features of {extractor}"
+            elif apart:
+                reasons[key] = "its pictures are not the best cell's"
+            elif why := _unusable(found, len(places), moments.width):
+                reasons[key] = why
+            else:
+                samples[key] = kept[place] = fid_sample(found, target, seed=SEED, clusters=clusters)
     return samples, reasons
+
+
+def _unusable(features: Array, rows: int, width: int) -> str | None:
+    """Why FID cannot be had of these features; None where it can."""
+    if len(features) != rows or features.ndim != 2 or features.shape[1] != width:
+        return f"its features must be ({rows}, {width}), got {features.shape}"
+    if rows < 2 or not np.isfinite(features).all():
+        return "its features are too few, or not finite"
+    return None
 
 
 def _differences(

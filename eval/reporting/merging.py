@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import PurePath
 
 from eval.identity import ScoreKey
@@ -27,7 +28,7 @@ class PlacedCell(Cell):
     marks: Marks = ()
     """Heading and value of whatever tells it from the other runs' cells: model, device, dtype ..."""
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Run and own key: one cell may have been made on two devices."""
         return f"{self.run}/{self.own_key}"

@@ -65,24 +65,42 @@ def shared_rows(
     own = values_of(images.get(first.cell.key, ()), name)
     if not own:
         return None
-    kept, apart, table = [first], [], [list(own.values())]
+    places = list(own)
+    kept, apart, table = [first], [], [np.fromiter(own.values(), np.float64)]
     for other in others:
         if other.cell.key == first.cell.key:
             continue
-        found = values_of(images.get(other.cell.key, ()), name)
-        if found.keys() == own.keys():
-            kept.append(other)
-            table.append([found[place] for place in own])
-        else:
+        values = _values_at(places, images.get(other.cell.key, ()), name)
+        if values is None:
             apart.append(other)
-    prompts = tuple(prompt for _, _, prompt in own)
-    return SharedRows(tuple(kept), np.asarray(table, dtype=np.float64), prompts, tuple(apart))
+        else:
+            kept.append(other)
+            table.append(np.array(values, dtype=np.float64))
+    prompts = tuple(prompt for _, _, prompt in places)
+    return SharedRows(tuple(kept), np.stack(table), prompts, tuple(apart))
+
+
+def _values_at(places: Sequence[Place], rows: Sequence[ImageRow], name: str) -> Sequence[float] | None:
+    """The values at these places, where they are all that have one; else None."""
+    # Nearly always the rows stand in the same order, those without a value last; looking up each costs far more.
+    values = _values(rows, name)
+    given = [value for value in values[: len(places)] if value is not None]
+    alone = len(given) == len(places) and not any(value is not None for value in values[len(places) :])
+    if alone and places_of(rows[: len(places)]) == places:
+        return given
+    found = values_of(rows, name)
+    return [found[place] for place in places] if found.keys() == set(places) else None
+
+
+def places_of(rows: Sequence[ImageRow]) -> list[Place]:
+    """Where each picture belongs."""
+    return [(row.index, row.seed, row.prompt) for row in rows]
 
 
 def values_of(rows: Sequence[ImageRow], name: str) -> dict[Place, float]:
     """What is known of each picture by itself, by its place; pictures without a value are left out."""
-    found = {(row.index, row.seed, row.prompt): _value(row, unmarked(name)) for row in rows}
-    return {place: value for place, value in found.items() if value is not None}
+    found = zip(places_of(rows), _values(rows, name), strict=True)
+    return {place: value for place, value in found if value is not None}
 
 
 def clusters_of(prompts: Sequence[str]) -> tuple[str, ...] | None:
@@ -90,7 +108,8 @@ def clusters_of(prompts: Sequence[str]) -> tuple[str, ...] | None:
     return None if len(set(prompts)) == len(prompts) else tuple(prompts)
 
 
-def _value(row: ImageRow, name: str) -> float | None:
+def _values(rows: Sequence[ImageRow], name: str) -> list[float | None]:
     if name == "judge_all":
-        return None if row.judge is None else float(all(row.judge.values()))
-    return row.values.get(name)
+        return [None if row.judge is None else float(all(row.judge.values())) for row in rows]
+    bare = unmarked(name)
+    return [row.values.get(bare) for row in rows]

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 from eval.records import CellResult, Run
 from eval.reporting import axes
-from eval.reporting.decide import Decision, decide
+from eval.reporting.decide import Decision
+from eval.reporting.evidence import code, sentence
 from eval.reporting.ranking import pareto_front, winners
 
 Row = tuple[str, ...]
 
 
-def winners_text(run: Run) -> str:
-    """Tables of the winners and of the front of quality against cost, and the decision in one line."""
+def winners_text(run: Run, decision: Decision) -> str:
+    """Tables of the winners and of the front of quality against cost, and the decision with its code."""
     results = axes.separated(run.results)
     if not any(result.error is None for result in results):
         return "no cell has a result"
@@ -27,7 +28,7 @@ def winners_text(run: Run) -> str:
         cost = axes.cost_of(results)
         title = f"Pareto front: {axes.score_title(quality)} against {cost.noun}, cheapest first"
         parts.append(f"{title}\n{_table(('setting', cost.noun, axes.score_title(quality)), front)}")
-    parts.append(_choice(decide(run.results, run.images)))
+    parts.append(_choice(run, decision))
     return "\n\n".join(parts)
 
 
@@ -47,12 +48,9 @@ def _front(results: Sequence[CellResult], quality: str) -> list[Row]:
     return rows
 
 
-def _choice(decision: Decision) -> str:
-    if decision.chosen is None:
-        return f"no choice: {decision.reason}"
-    spent = decision.cost.of(decision.chosen)
-    price = "" if spent is None else f", {decision.cost.text(spent)}"
-    return f"cheapest that cannot be told apart from the best CLIP score: {decision.chosen.cell.label}{price}"
+def _choice(run: Run, decision: Decision) -> str:
+    snippet = code(decision, run.plan, run.plans)
+    return sentence(decision) + (f"\n    {snippet}" if snippet else "")
 
 
 def _table(head: Row, rows: Sequence[Row]) -> str:

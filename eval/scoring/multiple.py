@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,11 @@ from eval.scoring.uncertainty import LEVEL, Interval, student_critical, unit_sco
 
 CHUNK = 1 << 22
 """Numbers in one block of multipliers or of differences: 32 MiB."""
+MOST_DRAWS, LEAST_DRAWS = 4000, 1000
+WORK = 1 << 30
+"""Differences that may be drawn: 4,000 draws up to 512 cells, 1,000 draws at 1,000 cells and more."""
+EXACT_CELLS = 128
+"""With more cells draws are compared in float32, which tells apart what a thousand of them can."""
 ROUNDING = 1e-10
 """A difference whose spread is below this share of the cells' own has none: it is float64's rounding of sums."""
 
@@ -42,7 +48,7 @@ def max_t(
     *,
     clusters: Sequence[object] | None = None,
     seed: int,
-    draws: int = 4000,
+    draws: int = MOST_DRAWS,
     level: float = LEVEL,
 ) -> MaxT:
     """Simultaneous intervals of all C (C - 1) / 2 paired differences between cells.
@@ -56,6 +62,8 @@ def max_t(
         values: (C, N), one row a cell; columns share prompt and seed.
         clusters: one label a column; signs are then drawn, and errors taken, over clusters.
         seed: of the signs.
+        draws: at most; with many cells fewer, but never below 1,000 where as many are asked for. At 1,000 the level's
+            own error is 0.7 points.
 
     Raises:
         ValueError: not (C, N) with C, N >= 1, values that are not finite, or not one label a column.
@@ -69,7 +77,7 @@ def max_t(
     by = units(table.shape[1], clusters)
     means = table.mean(axis=1)
     scores = np.ascontiguousarray(unit_scores(table.T, by).T)  # (C, units)
-    spread = _spread(scores)
+    spread = spread_of(scores)
     if by.count < 2:
         return MaxT(means, np.zeros_like(spread), None)
     errors = spread / math.sqrt(by.count * (by.count - 1))
@@ -77,14 +85,19 @@ def max_t(
     one = student_critical(by.count - 1, level)
     if not spread.any():
         return MaxT(means, errors, one)
-    largest = _largest_shares(scores, spread, np.random.default_rng(seed), draws)
+    largest = _largest_shares(scores, spread, np.random.default_rng(seed), affordable(len(means), draws))
     share = float(np.quantile(largest, level, method="higher"))
     found = math.sqrt((by.count - 1) * share**2 / max(1 - share**2, np.finfo(float).tiny))
     all_pairs = student_critical(by.count - 1, 1 - (1 - level) / pairs)
     return MaxT(means, errors, min(max(found, one), all_pairs))
 
 
-def _spread(scores: Array) -> Array:
+def affordable(cells: int, draws: int = MOST_DRAWS) -> int:
+    """How many draws all pairs of so many cells may take."""
+    return min(draws, max(LEAST_DRAWS, WORK // cells**2))
+
+
+def spread_of(scores: Array) -> Array:
     """Root of the sum of squares of every pair's difference, (C, C); 0 where it is rounding alone."""
     cells = len(scores)
     spread = np.zeros((cells, cells))
@@ -105,16 +118,24 @@ def _largest_shares(scores: Array, spread: Array, rng: np.random.Generator, draw
     the largest share gives the largest t.
     """
     cells, count = scores.shape
-    inverse = np.divide(1, spread * math.sqrt(count), out=np.zeros_like(spread), where=spread > 0)
-    largest = np.zeros(draws)
+    kind: type[np.floating[Any]] = np.float64 if cells <= EXACT_CELLS else np.float32
+    inverse = np.divide(1, spread * math.sqrt(count), out=np.zeros_like(spread), where=spread > 0).astype(
+        kind
+    )
+    if kind is np.float32:
+        scores = scores - scores.mean(axis=0)  # what all have in common would cost digits
+    largest = np.zeros(draws, kind)
     block = max(1, CHUNK // max(count, cells))
     for start in range(0, draws, block):
         size = min(block, draws - start)
         bits = np.frombuffer(rng.bytes((count * size + 7) // 8), np.uint8)
         signs = np.unpackbits(bits, count=count * size).reshape(count, size) * 2.0 - 1.0
-        sums = scores @ signs  # (C, size)
+        sums = (scores @ signs).astype(kind, copy=False)  # (C, size)
         best = largest[start : start + size]
         for i in range(cells - 1):
-            shares = np.abs(sums[i + 1 :] - sums[i]) * inverse[i, i + 1 :, None]
+            shares = sums[i + 1 :] - sums[i]
+            np.abs(shares, out=shares)
+            shares *= inverse[i, i + 1 :, None]
             np.maximum(best, shares.max(axis=0), out=best)
-    return np.minimum(largest, 1.0)
+    found: Array = np.minimum(largest, 1.0).astype(np.float64)
+    return found

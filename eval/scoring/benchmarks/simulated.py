@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,10 +29,16 @@ class Population:
 class World:
     """A reference and cells of one family; `centres` are the prompts' classes, (CLASSES, D)."""
 
+    axes: Array
+    """Of every population's spectrum, (D, D)."""
     centres: Array
     reference: Population
     near: Population
     far: Population
+
+    def population(self, distortion: float, shift: float) -> Population:
+        """Features whose spectrum is distorted, and whose mean is shifted, against the reference's."""
+        return _population(self.axes, self.centres, distortion, shift)
 
 
 def world() -> World:
@@ -40,15 +47,16 @@ def world() -> World:
     axes, _ = np.linalg.qr(rng.standard_normal((WIDTH, WIDTH)))
     centres = rng.standard_normal((CLASSES, WIDTH))
     centres = (centres - centres.mean(axis=0)) / centres.std(axis=0)  # mean 0, variance 1, correlated
+    near, far = (_population(axes, centres, *each) for each in ((0.5, 0.3), (0.8, 0.4)))
+    return World(axes, centres, _population(axes, centres, 0.0, 0.0), near, far)
+
+
+def _population(axes: Array, centres: Array, distortion: float, shift: float) -> Population:
     shared = PROMPT * (centres.T @ centres) / CLASSES + (SEED + OWN) * np.eye(WIDTH)
-
-    def population(distortion: float, shift: float) -> Population:
-        spectrum = np.exp(distortion * np.linspace(-1, 1, WIDTH)) / np.arange(1, WIDTH + 1)
-        mixing = axes * np.sqrt(spectrum)
-        exact = Moments(np.iinfo(np.int64).max, shift * axes[:, 0], mixing @ shared @ mixing.T)
-        return Population(mixing, exact)
-
-    return World(centres, population(0.0, 0.0), population(0.5, 0.3), population(0.8, 0.4))
+    spectrum = np.exp(distortion * np.linspace(-1, 1, WIDTH)) / np.arange(1, WIDTH + 1)
+    mixing = axes * np.sqrt(spectrum)
+    exact = Moments(np.iinfo(np.int64).max, shift * axes[:, 0], mixing @ shared @ mixing.T)
+    return Population(mixing, exact)
 
 
 def true_fid(cell: Population, reference: Population) -> float:
@@ -62,13 +70,26 @@ def true_fid(cell: Population, reference: Population) -> float:
 
 
 def features(
-    rng: np.random.Generator, n: int, cells: tuple[Population, ...], centres: Array, seeds: int = 1
+    rng: np.random.Generator,
+    n: int,
+    cells: tuple[Population, ...],
+    centres: Array,
+    seeds: int = 1,
+    own: Sequence[float] | Array | None = None,
 ) -> list[Array]:
-    """Features (n, D) of each cell; rows at one index share prompt and seed, `seeds` rows a prompt in turn."""
+    """Features (n, D) of each cell; rows at one index share prompt and seed, `seeds` rows a prompt in turn.
+
+    Args:
+        own: share of the variance from each cell alone, 0 to SEED + OWN; None is OWN for all.
+    """
     classes = np.repeat(rng.integers(CLASSES, size=-(-n // seeds)), seeds)[:n]
-    shared = np.sqrt(PROMPT) * centres[classes] + np.sqrt(SEED) * skewed(rng, (n, WIDTH))
-    own = np.sqrt(OWN)
-    return [c.moments.mean + (shared + own * skewed(rng, (n, WIDTH))) @ c.mixing.T for c in cells]
+    prompt, seed = np.sqrt(PROMPT) * centres[classes], skewed(rng, (n, WIDTH))
+    return [
+        cell.moments.mean
+        + (prompt + np.sqrt(SEED + OWN - alone) * seed + np.sqrt(alone) * skewed(rng, (n, WIDTH)))
+        @ cell.mixing.T
+        for cell, alone in zip(cells, [OWN] * len(cells) if own is None else own, strict=True)
+    ]
 
 
 def clip_scores(rng: np.random.Generator, n: int, means: Array, seeds: int = 1) -> Array:
