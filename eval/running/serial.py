@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import asdict, fields, is_dataclass
 from functools import cache
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+Reader = Callable[[object], object]
+"""A value from JSON -> the record or plain value. Raises _Misfit."""
 
 
 def encode(record: object) -> bytes:
@@ -24,59 +26,112 @@ def decode(kind: type[T], value: object, *, where: str = "") -> T:
     Raises:
         ValueError: a field is missing, unknown or of another type; the message names it.
     """
-    return cast(T, _decode(kind, value, where or getattr(kind, "__name__", str(kind))))
+    try:
+        return cast(T, _reader(cast(Any, kind))(value))
+    except _Misfit as misfit:
+        start = where or getattr(kind, "__name__", str(kind))
+        raise ValueError(f"{start}{''.join(reversed(misfit.path))}{misfit.said}") from misfit.__cause__
 
 
 def _plain(item: object) -> object:
     return asdict(item) if is_dataclass(item) and not isinstance(item, type) else item
 
 
-def _decode(kind: Any, value: object, where: str) -> object:
-    origin = get_origin(kind)
-    if origin in (Union, types.UnionType):
-        return _decode_union(kind, value, where)
-    if origin is tuple:
-        item = get_args(kind)[0]
-        return tuple(
-            _decode(item, each, f"{where}[{i}]") for i, each in enumerate(_expect(list, value, where))
-        )
-    if origin is dict:
-        item = get_args(kind)[1]
-        return {
-            key: _decode(item, each, f"{where}.{key}") for key, each in _expect(dict, value, where).items()
-        }
-    if is_dataclass(kind):
-        return _decode_record(kind, _expect(dict, value, where), where)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    return _expect(kind, value, where)
+class _Misfit(Exception):
+    """A value that is not of its type; the way to it is put together on the way out, for most values fit."""
 
-
-def _decode_union(kind: Any, value: object, where: str) -> object:
-    if value is None and type(None) in get_args(kind):
-        return None
-    (inner,) = (option for option in get_args(kind) if option is not type(None))
-    return _decode(inner, value, where)
+    def __init__(self, said: str) -> None:
+        super().__init__(said)
+        self.said = said
+        self.path: list[str] = []
+        """Innermost first: ".name", "[3]"."""
 
 
 @cache
-def _hints(kind: type[object]) -> dict[str, Any]:
-    """The fields' types: resolving them takes longer than reading a record."""
-    return get_type_hints(kind)
+def _reader(kind: Any) -> Reader:
+    """What reads values of this kind; made once a kind, because looking at annotations takes longer than reading."""
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        (inner,) = (option for option in get_args(kind) if option is not type(None))
+        read = _reader(inner)
+        if type(None) not in get_args(kind):
+            return read
+        return lambda value: None if value is None else read(value)
+    if origin is tuple:
+        return _tuples(_reader(get_args(kind)[0]))
+    if origin is dict:
+        return _dicts(get_args(kind)[1])
+    if is_dataclass(kind):
+        return _records(kind)
+    return lambda value: value if type(value) is kind else _expect(kind, value)
 
 
-def _decode_record(kind: Any, value: Mapping[str, object], where: str) -> object:
-    names = {field.name for field in fields(kind)}
-    if unknown := sorted(value.keys() - names):
-        raise ValueError(f"{where}: unknown field {unknown[0]!r}; it was written by another version")
-    hints = _hints(kind)
+def _tuples(read: Reader) -> Reader:
+    def tuple_of(value: object) -> object:
+        items = _expect(list, value)
+        try:
+            return tuple([read(each) for each in items])
+        except _Misfit:
+            for place, each in enumerate(items):
+                _read_at(read, each, f"[{place}]")
+            raise
+
+    return tuple_of
+
+
+def _dicts(kind: Any) -> Reader:
+    read = _reader(kind)
+
+    def dict_of(value: object) -> object:
+        found = _expect(dict, value)
+        if kind in (float, bool, str) and set(map(type, found.values())) == {kind}:
+            return dict(found)
+        try:
+            return {key: read(each) for key, each in found.items()}
+        except _Misfit:
+            for key, each in found.items():
+                _read_at(read, each, f".{key}")
+            raise
+
+    return dict_of
+
+
+def _records(kind: Any) -> Reader:
+    hints = get_type_hints(kind)
+    readers = {field.name: _reader(hints[field.name]) for field in fields(kind)}
+    names = readers.keys()
+
+    def record_of(value: object) -> object:
+        found = _expect(dict, value)
+        if not found.keys() <= names:
+            unknown = min(found.keys() - names)
+            raise _Misfit(f": unknown field {unknown!r}; it was written by another version")
+        try:
+            read = {name: readers[name](each) for name, each in found.items()}
+        except _Misfit:
+            for name, each in found.items():
+                _read_at(readers[name], each, f".{name}")
+            raise
+        try:
+            return kind(**read)
+        except TypeError as error:
+            raise _Misfit(f": {error}") from error
+
+    return record_of
+
+
+def _read_at(read: Reader, value: object, place: str) -> None:
+    """Read once more, to say where the misfit is."""
     try:
-        return kind(**{name: _decode(hints[name], each, f"{where}.{name}") for name, each in value.items()})
-    except TypeError as error:
-        raise ValueError(f"{where}: {error}") from error
+        read(value)
+    except _Misfit as misfit:
+        misfit.path.append(place)
+        raise
 
 
-def _expect(kind: type[T], value: object, where: str) -> T:
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"{where} must be of type {kind.__name__}, got {value!r}")
-    return value
+def _expect(kind: Any, value: object) -> Any:
+    if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    raise _Misfit(f" must be of type {kind.__name__}, got {value!r}")

@@ -2,7 +2,7 @@
 
     plan.json  config.yaml  environment.json  grid.json (the cells' keys, in order)  reference-<extractor>.npz
     run.log  run.lock  quarantine/  converged/<digest>.npz
-    cells/<key>/cell.json  images.json  batches/000000-000064.<hash>.npz  images/00000.png ...
+    cells/<key>/cell.json  images.json  batches/000000-000064.<hash>.npz  images/00000.png ...  film/ (films.py)
 
 A batch is whole when its record is there, which is written after its pictures and holds their hashes. A cell is
 whole when its `cell.json` is there, which is written last and holds the hashes of the other files and its own. So

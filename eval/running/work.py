@@ -12,6 +12,7 @@ from eval.records import Cell, CellResult, ImageRow
 from eval.running.atomic import RunFolderError, write_atomic
 from eval.running.batch_file import Array, BatchRecord
 from eval.running.bench import Bench
+from eval.running.films import make_film
 from eval.running.generator import Batch
 from eval.running.measure import clock, measure_cell
 from eval.running.mirror import Mirror
@@ -103,10 +104,7 @@ class Worker:
             else:
                 result = self._finish(cell, task, on_part)
             if self.mirror is not None:
-                fresh: tuple[str, ...] = ()
-                if isinstance(task, Make):
-                    fresh = tuple(f"images/{index:05d}.png" for index in range(task.start, task.stop))
-                self.mirror.push(self.bench.folder.cell_folder(cell.key), fresh)
+                self.mirror.push(self.bench.folder.cell_folder(cell.key), self._fresh(cell, task))
         except RunFolderError as error:
             fatal = str(error)
         except Exception as error:  # one scheduler's bug must not cost the other cells
@@ -225,6 +223,7 @@ class Worker:
             cold=cold,
             scorer_bytes=bench.scorer.device_bytes,
         )
+        self._film(cell)  # before the cell is whole, or a kill between the two would leave it without
         seconds = [record.generate_s for record in records]
         result = CellResult(
             cell=cell,
@@ -236,6 +235,25 @@ class Worker:
         )
         bench.folder.write_cell(result, _image_rows(bench, cell, seen, scored), bench.setup)
         return result
+
+    def _film(self, cell: Cell) -> None:
+        """Draw the cell's filmstrips; where that fails the cell stands without, and the log says why."""
+        bench = self.bench
+        place = bench.folder.cell_folder(cell.key)
+        try:
+            make_film(bench.generator, bench.text_rows, cell, bench.plan.report, place)
+        except RunFolderError:
+            raise
+        except Exception as error:  # a sampler's bug, or no memory for one picture more
+            said = str(error) if isinstance(error, SdkitError) else f"{type(error).__name__}: {error}"
+            self.notes.append(f"{cell.label}: no filmstrip: {' '.join(said.split())}")
+
+    def _fresh(self, cell: Cell, task: Task) -> tuple[str, ...]:
+        """Files that the task may have written anew, which the storage may hold of an earlier time."""
+        if isinstance(task, Make):
+            return tuple(f"images/{index:05d}.png" for index in range(task.start, task.stop))
+        place = self.bench.folder.cell_folder(cell.key)
+        return tuple(f"film/{path.name}" for path in (place / "film").glob("*") if path.name[0] != ".")
 
     def _first(self, cell: Cell, records: tuple[BatchRecord, ...]) -> tuple[Tensor, Tensor] | None:
         """Latents and pictures of the cell's first ones, as its records hold them; None where they do not."""
