@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,16 +13,13 @@ import pytest
 from eval.identity import EncoderKey, Score, ScoreKey
 from eval.measured import Conditions, Curve, CurvePoint, Energy, Measured, Memory, Price, Timing
 from eval.records import Cell, CellResult, ImageRow
+from eval.reporting.columns import FIXED, cell_columns, image_columns, kind_of
+from eval.reporting.frames import cells_frame, comparisons_frame, images_frame, scores_frame
 from eval.reporting.sheet import sheet
-from eval.reporting.tables import (
-    cells_frame,
-    images_frame,
-    scores_frame,
-    write_cells_csv,
-    write_images_csv,
-    write_parquet,
-)
+from eval.reporting.tables import write_cells_csv, write_images_csv, write_parquet
 from eval.scoring.catalogue import title_of
+
+README = Path(__file__).resolve().parents[1] / "reports" / "README.md"
 
 
 def key(name: str, encoder: str = "A") -> ScoreKey:
@@ -261,3 +259,73 @@ def test_parquet_reads_back_with_its_types_and_its_text_as_it_is(tmp_path: Path)
     assert found["prompt"].tolist()[0] == "=cmd()\x00"
     assert found["seed"].tolist()[:2] == [7, 8]
     assert found["seed"].isna().tolist() == [False, False, True]
+
+
+def test_columns_stand_in_one_order_whichever_cell_comes_first() -> None:
+    names = ("fid[b]", "judge_all", "clip_score", "fid[a]", "mine")
+    each = [result(f"s{i}", scores=(Score(key(name), 0.5, True),)) for i, name in enumerate(names)]
+    orders = {
+        tuple(cells_frame(list(order)).columns)
+        for order in itertools.islice(itertools.permutations(each), 0, 120, 17)
+    }
+    assert len(orders) == 1
+    found = [name for name in orders.pop() if name in names]
+    assert found == ["clip_score", "fid[a]", "fid[b]", "judge_all", "mine"]
+
+
+def test_a_second_identity_stands_right_behind_the_first() -> None:
+    names = ("clip_score #2", "fid[a]", "clip_score #10", "clip_score")
+    found = [name for name in cell_columns(names, placed=False) if name in names]
+    assert found == ["clip_score", "clip_score #2", "clip_score #10", "fid[a]"]
+
+
+def test_verdicts_and_values_stand_in_one_order_whichever_picture_comes_first() -> None:
+    rows = [
+        image(judge={"size": True, "shape": True}, values={"saturation": 0.5}),
+        image(1, judge={"shape": True, "place": True}, values={"clip_score": 30.0, "zero_shot": 1.0}),
+    ]
+    assert list(images_frame(rows).columns) == list(images_frame(rows[::-1]).columns)
+    assert list(images_frame(rows).columns)[5:] == [
+        "clip_score", "zero_shot", "saturation", "judge_place", "judge_shape", "judge_size",
+    ]  # fmt: skip
+
+
+def test_whole_numbers_stay_exact_beside_missing_ones() -> None:
+    rows = [image(seed=2**64 - 1), image(1, seed=None), image(2, seed=2**53 + 1)]
+    assert images_frame(rows)["seed"].tolist() == [2**64 - 1, pd.NA, 2**53 + 1]
+
+
+def documented(table: str) -> dict[str, str]:
+    """Column -> kind, as `reports/README.md` has them."""
+    section = README.read_text(encoding="utf-8").partition(f"### {table}.csv\n")[2].partition("\n### ")[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| `")]
+    assert all(len(row) == 5 and row[3].strip() for row in rows), (
+        "name, kind, unit, meaning, when it is empty"
+    )
+    return {row[0].strip(" `"): row[1].strip() for row in rows}
+
+
+def test_the_readme_documents_every_column_in_its_place_with_its_kind() -> None:
+    assert documented("cells") == cell_columns(["<score>"], placed=True)
+    assert list(documented("cells")) == list(cell_columns(["<score>"], placed=True))
+    assert (
+        documented("comparisons")
+        == FIXED["comparisons"]
+        == comparisons_frame([]).dtypes.astype(str).to_dict()
+    )
+    pictures = image_columns(["<value>"], ["<attribute>"], placed=True)
+    assert list(documented("images").items()) == list(pictures.items())
+
+
+def test_the_frames_have_the_documented_columns_and_kinds() -> None:
+    frame = cells_frame([result(measured=measured_fully())])
+    expected = {name: kind for name, kind in documented("cells").items() if "<" not in name}
+    del expected["model"], expected["run"]
+    assert [name for name in frame.columns if name in expected] == list(expected)
+    assert all(str(frame[name].dtype) == kind_of("cells", name) for name in frame.columns)
+    assert {
+        name.replace("clip_score", "<score>") for name in frame.columns if name.startswith("clip_score")
+    } == {name for name in documented("cells") if "<" in name}
+    pictures = images_frame([image(values={"clip_score": 1.0, "ssim": 0.5}, judge={"shape": True})])
+    assert all(str(pictures[name].dtype) == kind_of("images", name) for name in pictures.columns)
+    assert set(pictures.columns) - set(documented("images")) == {"ssim", "judge_shape"}

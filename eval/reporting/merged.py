@@ -25,6 +25,11 @@ class MergedRuns:
     homes: dict[str, tuple[Path, str]]
     """Key of a merged cell -> its run's folder, and its key there."""
 
+    @property
+    def name(self) -> str:
+        """What their report's folder is called; the same for equal sets of runs."""
+        return f"merged-{digest(sorted(self.folders))[:8]}"
+
     def features(self, key: str) -> dict[str, Array]:
         """As `load_features`, by the merged cell's key."""
         return load_features(*self.homes[key])
@@ -69,7 +74,7 @@ class MergedRuns:
         Raises:
             RunFolderError: `out` is a run's folder itself, or it cannot be made.
         """
-        target = out or reports / f"merged-{digest(sorted(self.folders))[:8]}"
+        target = out or reports / self.name
         if (target / "plan.json").exists():
             raise RunFolderError(
                 f"{target} is a run's folder, whose report would be lost; choose another out=FOLDER"

@@ -9,7 +9,8 @@ from eval.config import ScorePlan
 from eval.identity import Score
 from eval.records import ImageRow
 from eval.reporting.axes import doubt_beside, score_title, text
-from eval.reporting.tables import images_frame, scores_frame, to_csv
+from eval.reporting.frames import images_frame, scores_frame
+from eval.reporting.tables import write_csv
 from eval.running.atomic import probe, write_atomic
 from eval.running.serial import encode
 from eval.scoring.cell_scores import Scored, Seen
@@ -25,8 +26,8 @@ def write_scored(plan: ScorePlan, pairing: Pairing, seen: Seen, scored: Scored) 
     folder = Path(plan.folder)
     probe(folder)
     write_atomic(folder / "scores.json", encode(scored.scores))
-    write_atomic(folder / "scores.csv", to_csv(scores_frame(scored.scores)))
-    write_atomic(folder / "images.csv", to_csv(images_frame(_rows(plan, pairing, seen, scored))))
+    write_csv(scores_frame(scored.scores), folder / "scores.csv")
+    write_csv(images_frame(_rows(plan, pairing, seen, scored)), folder / "images.csv")
     return folder
 
 
