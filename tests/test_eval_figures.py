@@ -24,7 +24,14 @@ from eval.records import (
 )
 from eval.reporting import canvas
 from eval.reporting.axes import LATENCY
-from eval.reporting.figures import clip_against_fid, hover, quality_against_cost, score_against_steps, spread
+from eval.reporting.figures import (
+    clip_against_fid,
+    hover,
+    outside_frame,
+    quality_against_cost,
+    score_against_steps,
+    spread,
+)
 from eval.reporting.heatmaps import heat_maps
 from eval.reporting.panels import panels
 
@@ -113,6 +120,25 @@ def test_a_missing_value_breaks_the_line_and_is_not_bridged() -> None:
     assert trace.connectgaps is False
 
 
+def test_far_off_settings_do_not_press_the_better_ones_into_a_corner() -> None:
+    near = [result("ddim", 5, 1 + i / 10, 95 - i / 10, 10 + i / 10, 1.0) for i in range(9)]
+    far = [result("ddim", 5, 9.0 + i, 40.0, 500.0, 1.0) for i in range(3)]
+    told = run(*near, *far)
+    low, high = clip_against_fid(told).layout.yaxis.range
+    assert 90 < low < 94.2, "all nine are inside"
+    assert high > 95
+    assert outside_frame(told) == 3
+    assert (
+        "3 far-off settings lie outside it" in next(p for p in panels(told) if p.anchor == "clip-fid").caption
+    )
+    assert clip_against_fid(run(*near)).layout.yaxis.range is None
+
+
+def test_a_sampler_without_a_value_has_no_entry_in_the_key() -> None:
+    other = result("heun", 5, 1.0, 20.0, None, 1.0)
+    assert [trace.name for trace in score_against_steps(run(*FOUR, other), FID).data] == ["ddim"]
+
+
 def test_steps_are_drawn_at_the_best_guidance_of_each() -> None:
     (trace,) = score_against_steps(run(*FOUR), FID).data
     assert list(trace.x) == [5, 10]
@@ -123,14 +149,30 @@ def test_steps_are_drawn_at_the_best_guidance_of_each() -> None:
 
 def test_heat_maps_lay_guidance_over_steps_and_leave_missing_fields_empty() -> None:
     (trace,) = heat_maps(run(*FOUR[:3]), "clip_score").data
-    assert [list(row) for row in trace.z] == [[25.0, 26.0], [29.0, None]]
+    (worst, middle), (best, missing) = trace.z
+    assert worst < middle < best == 0
+    assert missing is None
     assert [list(row) for row in trace.text] == [["25.00", "26.00"], ["29.00", ""]]
     assert (list(trace.x), list(trace.y)) == (["5", "10"], ["1", "4"])
 
 
 def test_heat_maps_share_one_scale_on_which_dark_is_better() -> None:
-    assert heat_maps(run(*FOUR), "clip_score").layout.coloraxis.reversescale is False
-    assert heat_maps(run(*FOUR), FID).layout.coloraxis.reversescale is True
+    for name, best in (("clip_score", max), (FID, min)):
+        figure = heat_maps(run(*FOUR), name)
+        fields = [(z, float(text)) for t in figure.data for zs, ts in zip(t.z, t.text, strict=True)
+                  for z, text in zip(zs, ts, strict=True) if z is not None]  # fmt: skip
+        assert max(fields)[1] == best(value for _, value in fields)
+        assert figure.layout.coloraxis.reversescale is None
+        assert float(figure.layout.coloraxis.colorbar.ticktext[0]) == max(fields)[1]
+
+
+def test_settings_near_the_best_are_told_apart_by_colour_though_one_is_far_off() -> None:
+    clips = (95.0, 94.6, 94.2, 60.0)
+    results = [result("ddim", 5, float(g), clip, 1.0, 1.0) for g, clip in enumerate(clips, start=1)]
+    (trace,) = heat_maps(run(*results), "clip_score").data
+    heights = [row[0] for row in trace.z]
+    assert heights == sorted(heights, reverse=True)
+    assert (heights[0] - heights[2]) / (heights[0] - heights[3]) > 0.2, "on an even scale, 0.02"
 
 
 def test_values_over_a_wide_range_are_drawn_on_a_logarithmic_axis_with_plain_ticks() -> None:

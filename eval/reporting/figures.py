@@ -20,6 +20,11 @@ from eval.reporting.axes import CLIP, Cost
 from eval.reporting.ranking import pareto_front
 
 MAX_FACETS = 6
+FEW_TO_FRAME, FRAME_ROOM, FAR_OFF = 9, 1.3, 3
+"""A frame is drawn around the better ones of so many settings, a little wider than they need, where others lie so many
+times as far from the best."""
+PLACES = ("top center", "bottom center", "middle right", "middle left")
+"""Where the guidance stands beside the ends of a sampler's line, so that it does not cover another's."""
 
 
 def quality_against_cost(run: Run, name: str) -> go.Figure:
@@ -68,14 +73,51 @@ def clip_against_fid(run: Run) -> go.Figure:
             line = [i for i, r in enumerate(results) if (r.cell.series, r.cell.steps) == (sampler, steps)]
             line.sort(key=lambda i: results[i].cell.guidance)
             look = _look(place, sampler) | {"showlegend": column == 1, "legendgroup": sampler}
+            look["textposition"] = PLACES[place % len(PLACES)]
             figure.add_trace(_guidance_trace(results, line, fid, clip, look), row=1, col=column)
-    figure.update_layout(canvas.layout(460))
+    figure.update_layout(canvas.layout(520))
     drawn = [x for x, y in zip(fid.values, clip.values, strict=True) if y is not None]
-    across = canvas.axis(axes.score_title(fid.key.metric), drawn, axes.doubt(fid.unreliable))
-    figure.update_xaxes(across | {"matches": "x"})
-    figure.update_yaxes(zeroline=False)
+    title = axes.score_title(fid.key.metric)
+    figure.update_xaxes(canvas.axis(title, drawn))
+    # Below one plot alone: beside each other the notes would run into one.
+    figure.update_xaxes(canvas.axis(title, drawn, axes.doubt(fid.unreliable)), col=1)
+    across, up = _frame(fid), _frame(clip)
+    if across:
+        figure.update_xaxes(type="linear", tickvals=None, ticktext=None, range=across, nticks=5)
+    for column in range(2, len(counts) + 1):
+        figure.update_xaxes(matches="x", col=column)
+    figure.update_yaxes(zeroline=False, **({"range": up} if up else {}))
     figure.update_yaxes(title_text=_directed(clip), col=1)
     return figure.update_layout(margin_t=72, legend_y=1.1)
+
+
+def outside_frame(run: Run) -> int:
+    """How many settings `clip_against_fid` leaves outside of its frame, among those that it draws."""
+    results, counts = run.results, facet_steps(run)
+    columns = (axes.column(results, axes.fid_name(results) or "fid"), axes.column(results, CLIP))
+    frames = [_frame(column) for column in columns]
+    return sum(
+        any(
+            frame and not min(frame) <= value <= max(frame)
+            for frame, value in zip(frames, pair, strict=True)
+            if value is not None
+        )
+        for result, *pair in zip(results, *(column.values for column in columns), strict=True)
+        if result.cell.steps in counts and None not in pair
+    )
+
+
+def _frame(column: Column) -> list[float] | None:
+    """The range around the better two thirds, where the rest is so far off that these would fall on one spot."""
+    known = sorted(column.known, reverse=column.higher_is_better is not False)
+    if len(known) < FEW_TO_FRAME:
+        return None
+    best, near, far = known[0], known[2 * len(known) // 3], known[-1]
+    reach = FRAME_ROOM * abs(best - near)
+    if not 0 < FAR_OFF * reach < abs(best - far):
+        return None
+    sign = -1 if best > far else 1
+    return sorted((best - 0.2 * sign * reach, best + sign * reach))
 
 
 def facet_steps(run: Run) -> list[int]:
@@ -102,6 +144,8 @@ def score_against_steps(run: Run, name: str) -> go.Figure:
             for steps in counts
         ]
         drawn |= {i for i in best if i is not None}
+        if all(i is None or column.values[i] is None for i in best):
+            continue  # no entry of the key without a line
         figure.add_trace(
             go.Scatter(
                 x=counts,
@@ -159,7 +203,6 @@ def _guidance_trace(
         y=[clip.values[i] if i in known else None for i in line],
         mode="lines+markers+text",
         text=[f"{results[i].cell.guidance:g}" if i in ends else "" for i in line],
-        textposition="top center",
         textfont={"size": 10},
         connectgaps=False,
         hovertext=[hover(results[i], axes.EVALUATIONS) for i in line],

@@ -1,185 +1,232 @@
-"""The same-seed grid of pictures: which cells and prompts it shows, and the pictures as bytes in the page."""
+"""The report's pictures: beside the page, inside it, or none; what the page's scripts read of them."""
 
 from __future__ import annotations
 
-import base64
-import io
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from eval.records import Cell, CellResult, ImageRow, Run
-from eval.reporting import axes
-from eval.reporting.figures import spread
+import numpy as np
+from markupsafe import Markup
+
+from eval.records import Cell, Run
 from eval.reporting.merging import PlacedCell
+from eval.reporting.picture_files import CellFiles, address, cell_files
+from eval.reporting.pictures import (
+    NOT_JUDGED,
+    Layout,
+    PictureColumns,
+    cells_first,
+    layout,
+    packed,
+    picture_columns,
+    run_of,
+    telling_prompts,
+)
+from eval.reporting.thumbnails import ORIGINAL_PX, embedded, embedded_strip, thumbnail
 
-MAX_PROMPTS, MAX_CELLS, MAX_SAMPLERS = 8, 12, 4
-SMALL_PX = 128
-"""Pictures up to this side are embedded byte for byte and shown with hard pixels."""
-SMALL_BYTES = 16_384
-"""Larger files are reduced, so that the page stays below 8 MB whatever the model draws."""
-THUMBNAIL_PX = 160
+MODES = ("beside", "embedded", "none")
+ROWS = 24
+"""Prompts that the page shows at once; the scripts' own number."""
+THUMBNAILS = 400
+"""At most so many are written, of what the page shows first."""
+EMBEDDED, EMBEDDED_PROMPTS, EMBEDDED_CELLS = 320, 12, 40
+EMBEDDED_BYTES, STRIP_BYTES = 4_000_000, 1_000_000
+"""What pictures and filmstrips may add to the page."""
+_INSIDE = "data: blob:"
 
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture of the grid."""
-
-    uri: str | None
-    """`data:` address; None where the file is missing or no picture."""
-    note: str
-    """Seed and scores, for the tooltip."""
-    right: bool | None
-    """The judge's verdict on the whole picture; None where nobody judged."""
-    small: bool
-    """Embedded untouched, to be shown with hard pixels."""
-
-
-@dataclass(frozen=True)
-class PictureRow:
-    """One prompt with its picture in every shown cell."""
-
-    prompt: str
-    pictures: tuple[Picture, ...]
+Addresses = dict[int, dict[int, str]]
+"""Place of the cell -> index of the picture -> its address."""
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Prompts × cells; `rows[i].pictures[j]` belongs to `cells[j]`."""
+    """What the page holds of pictures."""
 
-    cells: tuple[CellResult, ...]
-    rows: tuple[PictureRow, ...]
-    reduced: bool
-    """True where pictures were made smaller for the page."""
-
-    @property
-    def groups(self) -> tuple[tuple[CellResult, int], ...]:
-        """The first cell of each sampler, with how many columns stand under it."""
-        names = [result.cell.series for result in self.cells]
-        return tuple((self.cells[names.index(name)], names.count(name)) for name in dict.fromkeys(names))
+    columns: dict[str, object] | None = None
+    """For the page's scripts, to be written as JSON; None where no picture is shown."""
+    policy: str = _INSIDE
+    """Where pictures may come from, as the page's `img-src` says it."""
+    judged: bool = False
+    """Some picture bears the judge's verdict."""
 
     @property
-    def judged(self) -> bool:
-        """True where any picture bears the judge's verdict."""
-        return any(picture.right is not None for row in self.rows for picture in row.pictures)
+    def json(self) -> Markup:
+        """The columns as JSON that nothing in it can end the script element it stands in."""
+        text = json.dumps(self.columns, separators=(",", ":"), allow_nan=False)
+        for character in "<>&":
+            text = text.replace(character, f"\\u{ord(character):04x}")
+        return Markup(text)
+
+
+@dataclass
+class _Inside:
+    """Pictures that the page carries, or small copies that lie beside it."""
+
+    prompts: list[int] | None = None
+    """Prompts that are shown; None shows all."""
+    pictures: Addresses = field(default_factory=dict)
+    films: Addresses = field(default_factory=dict)
 
 
 def gallery(
-    run: Run, folder: Path, chosen: CellResult | None = None, folders: Mapping[str, Path] | None = None
+    run: Run,
+    folder: Path,
+    chosen: str | None = None,
+    folders: Mapping[str, Path] | None = None,
+    mode: str = "beside",
 ) -> Gallery:
-    """The grid of a run: each of a few samplers at its best guidance, over steps, for a spread of prompts.
+    """The pictures of a run, for its report.
 
     Args:
-        folder: the run's folder; pictures outside it are not read.
-        chosen: a cell that must be among those shown.
+        folder: the report's folder, which is the run's own unless runs were merged.
+        chosen: key of the decision's cell, whose pictures are shown first.
         folders: run's name -> its folder, for the cells of merged runs.
+        mode: "beside" leaves pictures where they are, and writes thumbnails of large ones into `folder`;
+            "embedded" puts a choice of them into the page; "none" shows none.
+
+    Raises:
+        ValueError: no such mode.
+        RunFolderError: a thumbnail cannot be written.
     """
-    cells = shown_cells(run, chosen)
-    prompts = run.plan.prompts
-    chosen_prompts = spread(range(len(prompts.texts)), MAX_PROMPTS)
-    homes = [_home(cell.cell, folder, folders or {}) for cell in cells]
-    by_place = [{(row.index, row.prompt): row for row in run.images.get(cell.cell.key, ())} for cell in cells]
-    rows = tuple(
-        PictureRow(
-            prompts.texts[i],
-            tuple(
-                _picture(rows.get((i * prompts.seeds_per_prompt, prompts.texts[i])), home)
-                for rows, home in zip(by_place, homes, strict=True)
-            ),
-        )
-        for i in chosen_prompts
+    if mode not in MODES:
+        raise ValueError(f"pictures must be one of {', '.join(MODES)}, got {mode!r}")
+    if mode == "none" or not any(run.images.values()):
+        return Gallery()
+    cells = [result.cell for result in run.results]
+    files = [cell_files(cell, folder, folders or {}) for cell in cells]
+    plan = layout(run)
+    found = picture_columns(run, plan, _present(run, files))
+    order = cells_first(cells, chosen)
+    lead = order[0] if order and cells[order[0]].key == chosen else None
+    inside = (
+        _embedded(found, plan, files, order, lead)
+        if mode == "embedded"
+        else _Inside(pictures=_thumbnails(found, plan, files, order, cells, folder))
     )
-    reduced = any(picture.uri and not picture.small for row in rows for picture in row.pictures)
-    return Gallery(cells, rows if cells else (), reduced)
+    columns = {
+        "mode": mode,
+        "chosen": chosen,
+        "prompts": plan.texts,
+        "draws": plan.draws,
+        "shown": inside.prompts,
+        "pictures": inside.pictures,
+        "strips": inside.films,
+        **_cells(run, cells, files, plan, folder),
+        **_values(found, plan),
+    }
+    policy = f"{_INSIDE} 'self' file:" if mode == "beside" else _INSIDE
+    return Gallery(columns, policy, bool((found.judge != NOT_JUDGED).any()))
 
 
-def _home(cell: Cell, folder: Path, folders: Mapping[str, Path]) -> Path:
-    return folders[cell.run] if isinstance(cell, PlacedCell) and cell.run in folders else folder
+def _present(run: Run, files: Sequence[CellFiles]) -> dict[str, set[int]]:
+    return {
+        result.cell.key: {
+            row.index for row in run.images.get(result.cell.key, ()) if each.has(row.index, row.path)
+        }
+        for result, each in zip(run.results, files, strict=True)
+    }
 
 
-def shown_cells(run: Run, chosen: CellResult | None) -> tuple[CellResult, ...]:
-    """At most `MAX_CELLS` cells with pictures, by sampler and steps in the grid's order."""
-    results = axes.separated(run.results)
-    drawn = [result for result in results if result.error is None and run.images.get(result.cell.key)]
-    samplers = list(dict.fromkeys(result.cell.series for result in drawn))
-    best = {sampler: _best(drawn, sampler) for sampler in samplers}
-    ranks = _ranks(drawn)
-    leaders = sorted(samplers, key=lambda sampler: ranks[drawn.index(best[sampler])], reverse=True)
-    if chosen and chosen.cell.series in leaders:
-        leaders.insert(0, leaders.pop(leaders.index(chosen.cell.series)))
-    kept = [sampler for sampler in samplers if sampler in leaders[:MAX_SAMPLERS]]
-    shown = []
-    for sampler in kept:
-        own = chosen if chosen and chosen.cell.series == sampler else None
-        guidance = (own or best[sampler]).cell.guidance
-        line = [r for r in drawn if (r.cell.series, r.cell.guidance) == (sampler, guidance)]
-        line.sort(key=lambda result: result.cell.steps)
-        shown += _spread_with(line, own, MAX_CELLS // len(kept))
-    return tuple(shown)
+def _cells(
+    run: Run, cells: Sequence[Cell], files: Sequence[CellFiles], plan: Layout, folder: Path
+) -> dict[str, object]:
+    """One column a fact, one row a cell, in the grid's order."""
+    homes = list(dict.fromkeys(each.home for each in files))
+    names = list(plan.own)
+    marks = [dict(cell.marks) if isinstance(cell, PlacedCell) else {} for cell in cells]
+    own_keys = [each.own_key for each in files]
+    keys = [cell.key for cell in cells]
+    return {
+        "keys": keys,
+        "own_keys": None if own_keys == keys else own_keys,
+        "labels": [cell.label for cell in cells],
+        "samplers": [cell.sampler for cell in cells],
+        "steps": [cell.steps for cell in cells],
+        "guidances": [cell.guidance for cell in cells],
+        "marks": list(dict.fromkeys(heading for found in marks for heading in found)),
+        "marked": [list(found.values()) for found in marks] if any(marks) else None,
+        "seeds": [cell.seed for cell in cells],
+        "shared_seeds": [cell.shared_seed for cell in cells],
+        "failed": [i for i, result in enumerate(run.results) if result.error is not None],
+        "homes": [address(home, folder) for home in homes],
+        "home": [homes.index(each.home) for each in files],
+        "run": [names.index(run_of(cell, plan)) for cell in cells],
+        "films": {
+            i: {
+                "pictures": film.pictures,
+                "steps": film.steps,
+                "width": film.width_px,
+                "height": film.height_px,
+            }
+            for i, each in enumerate(files)
+            if (film := each.film) is not None
+        },
+    }
 
 
-def _best(drawn: Sequence[CellResult], sampler: str) -> CellResult:
-    mine = [place for place, result in enumerate(drawn) if result.cell.series == sampler]
-    ranks = _ranks(drawn)
-    return drawn[max(mine, key=lambda place: ranks[place])]
+def _values(found: PictureColumns, plan: Layout) -> dict[str, object]:
+    """One value a picture, packed; None where it is the same for all."""
+    plain = np.arange(plan.places, dtype=np.int32)
+    orders = [None if np.array_equal(own, plain) else packed(own) for own in plan.own.values()]
+    return {
+        "orders": orders,
+        "present": None if found.present.all() else packed(found.present),
+        "clip": None if np.isnan(found.clip).all() else packed(found.clip),
+        "judge": packed(found.judge) if (found.judge != NOT_JUDGED).any() else None,
+        "attributes": found.attributes,
+    }
 
 
-def _ranks(drawn: Sequence[CellResult]) -> list[tuple[float, ...]]:
-    """Of each cell; higher is better: the judge first, then the CLIP score, then FID; unknown ranks last."""
-    have = axes.known_names(drawn)
-    names = (axes.judge_name(drawn), axes.CLIP, axes.fid_name(drawn))
-    columns = [axes.column(drawn, name) for name in names if name in have and name is not None]
-    ranked = [column for column in columns if column.higher_is_better is not None]
-    return [tuple(column.merit(place) for column in ranked) for place in range(len(drawn))]
+def _thumbnails(
+    found: PictureColumns,
+    plan: Layout,
+    files: Sequence[CellFiles],
+    order: Sequence[int],
+    cells: Sequence[Cell],
+    folder: Path,
+) -> Addresses:
+    """Small copies of the large pictures that the page shows first."""
+    shown = range(0, min(ROWS, len(plan.texts)) * plan.draws, plan.draws)
+    large = [i for i in order if max(cells[i].width, cells[i].height) > ORIGINAL_PX]
+    asked = [(i, int(found.index[i, place])) for i in large for place in shown if found.present[i, place]]
+    copies: Addresses = {}
+    for i, index in asked[:THUMBNAILS]:
+        if (small := thumbnail(files[i], index, folder)) is not None:
+            copies.setdefault(i, {})[index] = small
+    return copies
 
 
-def _spread_with(line: Sequence[CellResult], own: CellResult | None, most: int) -> list[CellResult]:
-    """A spread of the line; `own`, if it fell out, takes the place of its nearest neighbour."""
-    places = spread(range(len(line)), most)
-    keys = [result.cell.key for result in line]
-    wanted = keys.index(own.cell.key) if own and own.cell.key in keys else None
-    if wanted is not None and wanted not in places:
-        places[min(range(len(places)), key=lambda i: abs(places[i] - wanted))] = wanted
-    return [line[place] for place in places]
+def _embedded(
+    found: PictureColumns, plan: Layout, files: Sequence[CellFiles], order: Sequence[int], lead: int | None
+) -> _Inside:
+    """A choice of pictures as bytes: of a few prompts in every cell, or in as many cells as there is room for."""
+    drawn = [i for i in order if found.present[i].any()][:EMBEDDED_CELLS]
+    most = max(4, min(EMBEDDED_PROMPTS, EMBEDDED // max(len(drawn), 1)))
+    prompts = telling_prompts(found, plan, lead, most)
+    pictures, room = {}, EMBEDDED_BYTES
+    for i in drawn:
+        places = [prompt * plan.draws for prompt in prompts if found.present[i, prompt * plan.draws]]
+        uris = {index: embedded(files[i].picture(index)) for index in found.index[i, places].tolist()}
+        pictures[i] = {index: uri for index, uri in uris.items() if uri is not None}
+        room -= sum(map(len, pictures[i].values()))
+        if room < 0:
+            break
+    wanted = [prompt * plan.draws for prompt in prompts]
+    strips, room = {}, STRIP_BYTES
+    for i in pictures:
+        strips[i] = _strips(files[i], found.index[i, wanted].tolist(), room)
+        room -= sum(map(len, strips[i].values()))
+    return _Inside(prompts, pictures, strips)
 
 
-def _picture(row: ImageRow | None, folder: Path) -> Picture:
-    if row is None:
-        return Picture(None, "no picture", None, small=True)
-    note = f"seed {row.seed}"
-    if row.clip_score is not None:
-        note += f", CLIP score {row.clip_score:.1f}"
-    wrong = [name for name, right in (row.judge or {}).items() if not right]
-    if row.judge:
-        note += f", wrong: {', '.join(wrong)}" if wrong else ", all right by the judge"
-    uri, small = embedded(folder, row.path)
-    return Picture(uri, note, not wrong if row.judge else None, small)
-
-
-def embedded(folder: Path, path: str) -> tuple[str | None, bool]:
-    """The picture at `path` below `folder` as a `data:` address, and whether its bytes are untouched.
-
-    None where the path leads out of the folder, or to no readable picture.
-    """
-    from PIL import Image
-
-    file = (folder / path).resolve()
-    if not file.is_relative_to(folder.resolve()):
-        return None, True
-    try:
-        payload = file.read_bytes()
-        with Image.open(io.BytesIO(payload)) as picture:
-            if picture.format == "PNG" and max(picture.size) <= SMALL_PX and len(payload) <= SMALL_BYTES:
-                picture.verify()
-                return _uri(payload, "png"), True
-            small = picture.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None, True
-    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    small.save(buffer, format="JPEG", quality=80)
-    return _uri(buffer.getvalue(), "jpeg"), False
-
-
-def _uri(payload: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(payload).decode('ascii')}"
+def _strips(files: CellFiles, wanted: Sequence[int], room: int) -> dict[int, str]:
+    """Filmstrips of the wanted pictures, as many as there is room for."""
+    found: dict[int, str] = {}
+    for index in files.film.pictures if files.film else ():
+        uri = embedded_strip(files.strip(index), files.film) if index in wanted and files.film else None
+        if uri is not None and len(uri) <= room:
+            found[index] = uri
+            room -= len(uri)
+    return found

@@ -58,11 +58,10 @@ def _entry(results: Sequence[CellResult], name: str) -> Entry:
 
 COSTS = (
     (
-        "Latency, p50, p95 and p99",
+        "Latency",
         "lower is better",
-        "Seconds from the prompt’s text to pixels for one picture alone, after a warm-up at the same step count: "
-        "percentiles of repeats. A percentile is left empty where too few repeats carry it: 2 for p50, 20 for p95, "
-        "100 for p99.",
+        "Seconds from the prompt’s text to pixels for one picture alone, after a warm-up at the same step count. Half "
+        "of the repeats took at most p50.",
     ),
     (
         "Pictures a second",
@@ -87,7 +86,7 @@ COSTS = (
         "Memory",
         "lower is better",
         "Peaks over one batch, in a pass of its own: on a GPU what torch allocated and reserved, and what the driver "
-        "counts on the whole GPU. Process memory is the peak resident size within the pass, with whatever the "
+        "counts on the whole GPU. That of the process is its peak resident size within the pass, with whatever the "
         "process held before; it is never a GPU’s figure.",
     ),
     (
@@ -109,3 +108,26 @@ COSTS = (
     ),
 )
 """Title, direction and meaning of what is measured besides the scores."""
+
+_TAILS = (
+    "Latency, p95 and p99",
+    "lower is better",
+    "What 95 and 99 of 100 repeats took at most. Left empty where too few repeats carry it: 20 for p95, 100 for p99.",
+)
+
+
+def cost_entries(run: Run) -> tuple[tuple[str, str, str], ...]:
+    """Those of `COSTS` that some cell of this run has, and the tails of latency where they were measured."""
+    found = [result.measured for result in run.results if result.measured is not None]
+    had = {
+        "Energy": any(each.energy is not None for each in found),
+        "MFU": any(each.compute is not None and each.compute.mfu is not None for each in found),
+        "Cost of 1,000 pictures": any(each.price is not None for each in found),
+    }
+    tails = any(
+        getattr(each.timing, name, None) is not None
+        for each in found
+        for name in ("latency_p95_s", "latency_p99_s")
+    )
+    kept = [each for each in COSTS if had.get(each[0], True)]
+    return (kept[0], *([_TAILS] if tails else []), *kept[1:])

@@ -9,7 +9,13 @@ import plotly.graph_objects as go
 from eval.records import Run
 from eval.reporting import axes
 from eval.reporting.axes import CLIP, Cost
-from eval.reporting.figures import clip_against_fid, facet_steps, quality_against_cost, score_against_steps
+from eval.reporting.figures import (
+    clip_against_fid,
+    facet_steps,
+    outside_frame,
+    quality_against_cost,
+    score_against_steps,
+)
 from eval.reporting.heatmaps import columns_of, heat_maps
 from eval.scoring.catalogue import base_name
 
@@ -63,11 +69,15 @@ def _cost_panel(run: Run, name: str) -> Panel:
 
 
 def _trade_panel(run: Run) -> Panel:
-    steps = facet_steps(run)
+    steps, asked = facet_steps(run), len({result.cell.steps for result in run.results})
+    few = f" {len(steps)} of {asked} step counts are shown." if len(steps) < asked else ""
+    count = outside_frame(run)
+    who = f"{count} far-off {'setting lies' if count == 1 else 'settings lie'}"
+    beyond = f" The frame is around the better ones: {who} outside it, and lines lead there." if count else ""
     caption = (
         "One plot a step count; each line follows one sampler from the lowest guidance to the highest, whose "
         "values stand at its ends. Up follows the prompt more closely, left is nearer to the reference."
-        f"{_doubt(run, CLIP)}{_doubt(run, axes.fid_name(run.results) or CLIP)}"
+        f"{few}{beyond}{_doubt(run, CLIP)}{_doubt(run, axes.fid_name(run.results) or CLIP)}"
     )
     return Panel(
         "clip-fid", "CLIP score against FID, along guidance", caption, clip_against_fid(run), len(steps)
@@ -91,6 +101,14 @@ def _convergence_panel(run: Run) -> Panel:
         "A line that falls quickly converges in few steps; no reference pictures take part, and nothing here "
         f"says that the picture is good.{_doubt(run, LATENT_RMSE)}"
     )
+    without = [
+        series
+        for series in dict.fromkeys(result.cell.series for result in run.results)
+        if all(axes.score_of(r, LATENT_RMSE) is None for r in run.results if r.cell.series == series)
+    ]
+    if without:
+        why = "it was not measured, as where noise is added on the way"
+        caption += f" No line for {', '.join(without)}: {why}."
     title = f"Convergence: {axes.score_title(LATENT_RMSE)} along steps"
     return Panel("convergence", title, caption, score_against_steps(run, LATENT_RMSE))
 
@@ -98,7 +116,8 @@ def _convergence_panel(run: Run) -> Panel:
 def _heat_panel(run: Run, name: str) -> Panel:
     better = axes.direction(axes.column(run.results, name).higher_is_better).split()[0]
     caption = (
-        f"Dark is better ({better} values). One colour scale for all samplers; an empty field has no value."
+        f"Dark is better ({better} values), and colours are finer near the best than far from it. One colour scale for "
+        f"all samplers; an empty field has no value."
         f"{_doubt(run, name)}"
     )
     facets = columns_of({result.cell.series for result in run.results})

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from eval.records import CellResult
 from eval.reporting import axes
+from eval.reporting.decide import Verdict
 from eval.reporting.merging import PlacedCell
 from eval.scoring.catalogue import base_name
 
 MAIN = (axes.CLIP, "judge_all", "latent_rmse")
 """Scores whose columns are shown at once, beside the first FID; others unfold."""
+
+VERDICTS = {
+    "chosen": "chosen",
+    "tied": "as cheap",
+    "dearer": "costs more",
+    "uncosted": "cost unknown",
+    "unsure": "cannot tell",
+    "worse": "worse",
+    "over_limit": "over a limit",
+    "guarded": "guarded",
+    "unscored": "not compared",
+    "failed": "failed",
+}
+"""Kind -> what stands in the table, in the order in which the column sorts."""
 
 Getter = Callable[[CellResult], float | None]
 
@@ -26,6 +41,10 @@ class Column:
     numeric: bool
     main: bool = True
     """False for columns that unfold on demand."""
+    rising: bool = False
+    """True where more is better, so that a first click sorts the largest first."""
+    verdict: bool = False
+    """True for the one that follows the reader's limits."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +60,9 @@ class Field:
     best: bool = False
     unreliable: str = ""
     """Why the value must not be relied on; empty where it may be."""
+    low: str = ""
+    """Ends of the 95 % interval in full; empty where there is none."""
+    high: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,6 +71,7 @@ class SheetRow:
 
     result: CellResult
     fields: tuple[Field, ...]
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True)
@@ -70,20 +93,28 @@ class _Measure:
     fields: tuple[Field, ...]
 
 
-def sheet(results: Sequence[CellResult]) -> Sheet:
-    """The table of all cells, failed ones with empty fields; measures that no cell has are left out."""
-    results = axes.separated(results)
+def sheet(results: Sequence[CellResult], verdicts: Mapping[str, Verdict] | None = None) -> Sheet:
+    """The table of all cells, failed ones with empty fields; measures that no cell has are left out.
+
+    Args:
+        verdicts: by cell key; None leaves their column out.
+    """
+    results, verdicts = axes.separated(results), verdicts or {}
     measures = [
         *_marks(results),
         _text("Sampler", "", [result.cell.sampler for result in results]),
         _number("Steps", "Steps asked for", [float(r.cell.steps) for r in results], exact=True),
         _number("Guidance", "Guidance scale; 1 is off", [r.cell.guidance for r in results], exact=True),
+        _verdicts([verdicts.get(result.cell.key) for result in results]),
         _number("Evals", "Denoiser calls a picture", _take(results, axes.EVALUATIONS.of), exact=True),
         *(_score(results, name) for name in axes.known_names(results)),
         *_costs(results),
     ]
     kept = [m for m in measures if any(field.sort for field in m.fields)] if results else measures
-    rows = [SheetRow(result, tuple(m.fields[i] for m in kept)) for i, result in enumerate(results)]
+    rows = [
+        SheetRow(result, tuple(m.fields[i] for m in kept), verdicts.get(result.cell.key))
+        for i, result in enumerate(results)
+    ]
     return Sheet(tuple(measure.column for measure in kept), tuple(rows))
 
 
@@ -120,6 +151,10 @@ def _costs(results: Sequence[CellResult]) -> list[_Measure]:
     ]
     for title, name in _PEAKS:
         measures.append(_scaled(title, "Peak", _part(results, "memory", name), "B"))
+    own = _part(results, "memory", "process_peak_rss_bytes")
+    # Where there is no GPU this is the peak memory that limits are set on, so it has that name.
+    on_gpu = any(value is not None for _, name in _PEAKS for value in _part(results, "memory", name))
+    measures.append(_scaled("Peak memory, process" if on_gpu else "Peak memory", "Of the process", own, "B"))
     driver = _scaled(
         "GPU by driver", "Peak, all that is on it", _part(results, "memory", "gpu_driver_bytes"), "B"
     )
@@ -129,7 +164,6 @@ def _costs(results: Sequence[CellResult]) -> list[_Measure]:
 _PEAKS = (
     ("GPU allocated", "gpu_allocated_bytes"),
     ("GPU reserved", "gpu_reserved_bytes"),
-    ("Process memory", "process_peak_rss_bytes"),
 )
 
 
@@ -146,7 +180,7 @@ def _currency(results: Sequence[CellResult]) -> str:
 def _doubted(measure: _Measure, doubts: Sequence[str]) -> _Measure:
     """The column with the reasons why its values must not be relied on; an empty field needs none."""
     fields = (
-        replace(field, unreliable=why if field.sort else "")
+        replace(field, unreliable=why, best=field.best and not why) if field.sort else field
         for field, why in zip(measure.fields, doubts, strict=True)
     )
     return replace(measure, fields=tuple(fields))
@@ -168,17 +202,31 @@ def _score(results: Sequence[CellResult], name: str) -> _Measure:
         half = None if score.low is None or score.high is None else (score.high - score.low) / 2
         margin = "" if half is None else "±" + axes.text(name, half).removesuffix(" %")
         text = f"{score.value:.{decimals}f}" if base_name(name) == "fid" else axes.text(name, score.value)
-        fields.append(
-            Field(text, repr(score.value), margin, score.value == top, axes.doubt(score.unreliable))
-        )
+        doubt = axes.doubt(score.unreliable)
+        ends = ("", "") if half is None else (repr(score.low), repr(score.high))
+        fields.append(Field(text, repr(score.value), margin, score.value == top and not doubt, doubt, *ends))
     first = (axes.fid_name(results), axes.judge_name(results))
     main = base_name(name) in MAIN or name.partition(" #")[0] in first
     hint = "; ".join(filter(None, (axes.direction(column.higher_is_better), axes.doubt(column.unreliable))))
-    return _Measure(Column(axes.score_title(name), hint, numeric=True, main=main), tuple(fields))
+    return _Measure(
+        Column(axes.score_title(name), hint, numeric=True, main=main, rising=column.higher_is_better is True),
+        tuple(fields),
+    )
 
 
 def _text(title: str, hint: str, values: Sequence[str]) -> _Measure:
     return _Measure(Column(title, hint, numeric=False), tuple(Field(value, value) for value in values))
+
+
+def _verdicts(verdicts: Sequence[Verdict | None]) -> _Measure:
+    """The verdict in a word or two; it sorts by how near a cell is to being the choice."""
+    ranks = list(VERDICTS)
+    fields = (
+        Field("", "") if each is None else Field(VERDICTS[each.kind], str(ranks.index(each.kind)))
+        for each in verdicts
+    )
+    hint = "Why it is the choice, or is not; it follows the limits above"
+    return _Measure(Column("Verdict", hint, numeric=True, verdict=True), tuple(fields))
 
 
 def _scaled(title: str, hint: str, values: Sequence[float | None], unit: str) -> _Measure:
@@ -210,7 +258,7 @@ def _number(
         fields.append(
             Field(text, "" if value is None else repr(value), "", value is not None and value == top)
         )
-    return _Measure(Column(title, hint, numeric=True), tuple(fields))
+    return _Measure(Column(title, hint, numeric=True, rising=rising is True), tuple(fields))
 
 
 def _decimals(values: Sequence[float | None]) -> int:
