@@ -6,13 +6,17 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep test check lock clean
+.PHONY: help sweep example test check lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 sweep: $(VENV)/.installed  ## sweep samplers x steps x guidance and write the report: make sweep ARGS='grid=quick'
 	$(BIN)/python eval/sweep.py $(ARGS)
+
+example: $(VENV)/.installed  ## sweep with the defaults, where that is not done yet, and write reports/example/ from it
+	$(BIN)/python eval/sweep.py out=reports/example-run
+	$(BIN)/python -m eval.reporting.example reports/example-run
 
 test: $(VENV)/.installed check  ## lint, types and tests; offline, on the CPU
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m 'not gpu and not network and not slow' $(ARGS)

@@ -238,6 +238,7 @@ def test_every_listed_peak_names_its_source() -> None:
     assert all(peak.source and peak.half > 0 for peak in PEAKS.values())
 
 
+@pytest.mark.slow
 def test_the_rows_of_a_gpu_can_be_made_in_small_anywhere(tmp_path: Path) -> None:
     import json
 

@@ -238,6 +238,7 @@ def by_submitit(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[
 
 
 @submitit
+@pytest.mark.slow
 def test_submitit_runs_two_jobs_in_processes_of_their_own(tmp_path: Path) -> None:
     out = f"out={tmp_path}/run-${{hydra:job.num}}"
     done = by_submitit(tmp_path, "model=shapes", "grid.seed=0,7", out, *TINY)
