@@ -186,6 +186,7 @@ class Session:
         height: int | None = None,
         on_call: Callable[[int], None] | None = None,
         on_step: Callable[[int], None] | None = None,
+        trajectory: int | None = None,
     ) -> Batch:
         """The pictures of all rows of `text`, in one batch.
 
@@ -195,6 +196,8 @@ class Session:
             width: pixels; None is the model's own.
             on_call: called after every denoiser call with the number made so far.
             on_step: the former name of `on_call`.
+            trajectory: keep this many stages of each picture, from pure noise to the picture itself, at least 2;
+                all but the last are in `Batch.stages`.
         Raises:
             InvalidRequest: something is outside its range.
             InvalidPixels: NaN, or a wholly black picture.
@@ -217,8 +220,11 @@ class Session:
                 f"seeds must be one for each of the {len(text)} rows of text, got {len(seeds)}"
             )
         checked = [check_range("seeds", seed, 0, MAX_SEED) for seed in seeds]
+        most = found.evaluations(steps) + 1
+        stages = 0 if trajectory is None else check_range("trajectory", trajectory, 2, most) - 1
         task, size = self._task(), self.check_size(width, height)
-        return self.work(text, Job(task, found, steps, scale, checked, size), on_call=on_call or on_step)
+        job = Job(task, found, steps, scale, checked, size, stages=stages)
+        return self.work(text, job, on_call=on_call or on_step)
 
     def check_size(self, width: int | None, height: int | None) -> tuple[int, int] | None:
         """Width and height in pixels, the model's own where None; None where only its pipeline knows."""
