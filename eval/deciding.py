@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any, TypeVar
 
-from eval.records import DecidePlan, Guard, Limits, Plan, ReportPlan, RuleScore
+from eval.decide_plan import DecidePlan, Guard, Limits, RuleScore
+from eval.records import Plan, ReportPlan
 from eval.schema import DecideConfig, GuardConfig, ReportConfig, RuleScoreConfig
 from sdkit._checks import MAX_BATCH, check_range
 from sdkit._errors import InvalidRequest

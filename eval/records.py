@@ -10,6 +10,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
+from eval.decide_plan import DecidePlan
 from eval.identity import Score
 from eval.measured import Measured, Memory, Timing
 
@@ -209,59 +210,6 @@ class TrackingPlan:
 
 
 @dataclass(frozen=True)
-class RuleScore:
-    """One score of the rule of quality."""
-
-    name: str
-    """"clip_score"; "fid" is the first FID that there is, "fid[inception]" that one."""
-    weight: float = 1.0
-    margin: str = "0.5%"
-    """How much of it may be given away for a lower cost: in the score's unit, or in per cent of the best value."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a setting may cost, or must reach; None sets no limit. A setting whose value is unknown does not meet it."""
-
-    max_latency_s: float | None = None
-    """Of p50, one picture."""
-    max_latency_p95_s: float | None = None
-    max_memory_bytes: float | None = None
-    """Reserved on the GPU; on a CPU the process's peak."""
-    min_images_per_s: float | None = None
-    max_joules: float | None = None
-    """A picture."""
-    max_cost_per_1000: float | None = None
-    max_model_evals: float | None = None
-
-
-@dataclass(frozen=True)
-class Guard:
-    """A bound that a score's own value must keep to, whatever the others are."""
-
-    score: str
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True)
-class DecidePlan:
-    """How the setting is chosen. Changes no figure, and so no folder's name."""
-
-    scores: tuple[RuleScore, ...] = (RuleScore("clip_score"), RuleScore("fid", margin="5%"))
-    margin: float = 1.0
-    """How far below the best a choice may lie, in margins of the scores, averaged by their weights."""
-    confidence: float = 0.95
-    cost: str | None = None
-    """"latency", "throughput", "evaluations", "joules" or "price"; None is the first of the first three that
-    half of the settings have."""
-    use_unreliable: bool = False
-    """Whether scores that are marked as unreliable take part."""
-    limits: Limits = Limits()
-    guards: tuple[Guard, ...] = ()
-
-
-@dataclass(frozen=True)
 class ReportPlan:
     """What the report shows besides figures; it changes no result, and so no folder's name."""
 
@@ -288,7 +236,7 @@ class Plan:
     windows: tuple[Window, ...] = ()
     tracking: TrackingPlan = TrackingPlan()
     execution: ExecutionPlan = field(default_factory=ExecutionPlan)
-    decide: DecidePlan = DecidePlan()
+    decide: DecidePlan = field(default_factory=DecidePlan)
     report: ReportPlan = ReportPlan()
 
     @property

@@ -15,9 +15,10 @@ import pytest
 from asking import ask_for
 from scipy import stats
 
+from eval.decide_plan import DecidePlan, Guard, Limits, RuleScore
 from eval.identity import Column, EncoderKey, Score, ScoreKey
 from eval.measured import Measured, Timing
-from eval.records import Cell, CellResult, DecidePlan, Guard, ImageRow, Limits, RuleScore, Run
+from eval.records import Cell, CellResult, ImageRow, Run
 from eval.reporting import axes
 from eval.reporting.decide import MOST_MORE, Decision, decide
 from eval.reporting.decision_json import decision_json, page_json, to_json

@@ -15,16 +15,15 @@ from axe_playwright_python.sync_playwright import Axe
 from browsing import DESK, PHONE, visit
 from playwright.sync_api import Browser, Page
 
+from eval.decide_plan import DecidePlan, Limits
 from eval.identity import EncoderKey, Score, ScoreKey
 from eval.measured import Curve, CurvePoint, Energy, Measured, Memory, Timing
 from eval.records import (
     Cell,
     CellResult,
-    DecidePlan,
     GridPlan,
     HardwarePlan,
     ImageRow,
-    Limits,
     MetricsPlan,
     ModelPlan,
     Plan,

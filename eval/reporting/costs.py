@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from eval.records import CellResult, DecidePlan, Guard, Limits
+from eval.decide_plan import DecidePlan, Guard, Limits
+from eval.records import CellResult
 from eval.reporting import axes
 from eval.scoring.catalogue import base_name
 

@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from eval.records import CellResult, DecidePlan
+from eval.decide_plan import DecidePlan
+from eval.records import CellResult
 from eval.reporting import axes
 from eval.reporting.axes import Cost
 from eval.reporting.costs import breaches, cost_for, guarded

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from eval.records import CellResult, DecidePlan, RuleScore, Run
+from eval.decide_plan import DecidePlan, RuleScore
+from eval.records import CellResult, Run
 from eval.reporting import axes
 from eval.reporting.comparisons import FIDS, Features, Reference, is_mean_of
 from eval.reporting.fid_rows import Kept, fid_samples

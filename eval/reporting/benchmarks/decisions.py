@@ -21,9 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
+from eval.decide_plan import DecidePlan
 from eval.identity import EncoderKey, Score, ScoreKey
 from eval.measured import Measured, Timing
-from eval.records import Cell, CellResult, DecidePlan, ImageRow, Plan, Run
+from eval.records import Cell, CellResult, ImageRow, Plan, Run
 from eval.reporting.decide import TIE, Decision, decide
 from eval.reporting.quality import Quality, quality_of
 from eval.scoring.benchmarks import simulated as sim
