@@ -72,13 +72,6 @@ class Change:
         return -self.difference if self.measure.higher_is_better else self.difference
 
     @property
-    def worst_loss(self) -> float | None:
-        """The loss at the bad end of the interval; None where there is no interval."""
-        if self.low is None or self.high is None or self.measure.higher_is_better is None:
-            return None
-        return -self.low if self.measure.higher_is_better else self.high
-
-    @property
     def excludes_zero(self) -> bool:
         """True where the interval lies wholly to one side of 0."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)

@@ -18,7 +18,7 @@ from eval.records import CellResult, Run
 from eval.reporting import axes
 from eval.reporting.comparisons import FIDS, Features, Reference, is_mean_of
 from eval.reporting.fid_rows import Kept, fid_samples
-from eval.reporting.shared_rows import SEED, Array, Images, clusters_of, shared_rows, values_of
+from eval.reporting.shared_rows import SEED, Array, Images, clusters_of, places_of, shared_rows, values_of
 from eval.scoring.best import Bounds, bounds
 from eval.scoring.catalogue import base_name
 from eval.scoring.uncertainty import Units, unit_scores, units
@@ -119,7 +119,7 @@ def quality_of(
     base = _base(results, list(usable))
     if base is None:
         return Quality(left_out=tuple(left_out), reason="no setting has all scores of the rule")
-    prompts = [prompt for _, _, prompt in values_of_rows(base, run.images)]
+    prompts = [prompt for _, _, prompt in places_of(run.images.get(base.cell.key, ()))]
     by = units(len(prompts), clusters_of(prompts))
     found: dict[str, _Shares] = {}
     for name in usable:
@@ -133,11 +133,6 @@ def quality_of(
     return _joined(
         results, {name: (usable[name], shares) for name, shares in found.items()}, by, left_out, plan
     )
-
-
-def values_of_rows(result: CellResult, images: Images) -> list[tuple[int, int | None, str]]:
-    """Index, seed and prompt of each of the cell's pictures."""
-    return [(row.index, row.seed, row.prompt) for row in images.get(result.cell.key, ())]
 
 
 def _resolved(name: str, results: Sequence[CellResult]) -> str | None:
