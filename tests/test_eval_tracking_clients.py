@@ -319,6 +319,8 @@ def _records(raw: bytes) -> Iterator[bytes]:
             place += 32768 - place % 32768
             continue
         _, length, kind = struct.unpack_from("<IHB", raw, place)
+        if place + 7 + length > len(raw):  # the client's own process is still at it
+            return
         whole += raw[place + 7 : place + 7 + length]
         place += 7 + length
         if kind in (1, 4):  # whole, or a last part
