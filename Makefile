@@ -19,7 +19,7 @@ example: $(VENV)/.installed  ## sweep with the defaults, where that is not done 
 	$(BIN)/python -m eval.reporting.example reports/example-run
 
 test: $(VENV)/.installed check  ## lint, types and tests; offline, on the CPU
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m 'not gpu and not network and not slow' $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m 'not gpu and not network and not slow' $(ARGS)
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
