@@ -2,7 +2,8 @@
 
 SdkitError
 ├── InvalidRequest (also ValueError)   the request cannot be met as it was written
-│   └── UnknownSampler                 no sampler of that name
+│   ├── UnknownSampler                 no sampler of that name
+│   └── NotLinear                      the sampler is no table of coefficients
 ├── ModelError                         the model cannot be used
 │   ├── ModelNotFound                  nothing lies where it was said to lie
 │   ├── ModelCorrupt                   a file of the model cannot be read
@@ -55,6 +56,21 @@ class UnknownSampler(InvalidRequest):
         ... except sdkit.UnknownSampler as error:
         ...     print("heun" in str(error))
         True
+    """
+
+
+class NotLinear(InvalidRequest):
+    """The sampler cannot be compiled into coefficients; the message says why. A pipeline runs it all the same.
+
+    Example:
+        >>> from sdkit import InvalidRequest, samplers
+        >>> from sdkit._backend.probing import probe
+        >>> plms = next(sampler for sampler in samplers() if sampler.name == "pndm")
+        >>> try:
+        ...     probe(plms, {"prediction_type": "sample"}, 4)
+        ... except InvalidRequest as error:
+        ...     print(type(error).__name__, str(error).partition(":")[0], sep=": ")
+        NotLinear: pndm at 4 steps cannot be compiled into coefficients
     """
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
+
+from sdkit._backend.noise import brownian_noise, brownian_range
 
 _LMS_POINTS = 4
 
@@ -99,34 +100,13 @@ def draw_from_seeds(scheduler: Any, seeds: Sequence[int]) -> None:
     @functools.wraps(step)
     def drawn(model_output: Tensor, timestep: Any, sample: Tensor, *arguments: Any, **options: Any) -> Any:
         if scheduler.noise_sampler is None:
-            scheduler.noise_sampler = _brownian_noise(seeds, sample, scheduler.sigmas)
+            if len(seeds) != len(sample):
+                raise ValueError(f"seeds must be one for each of {len(sample)} images, got {len(seeds)}")
+            noise = brownian_noise(seeds, sample.shape[1:], *brownian_range(scheduler.sigmas))
+            scheduler.noise_sampler = lambda sigma, sigma_next: noise(sigma, sigma_next).to(sample)
         return step(model_output, timestep, sample, *arguments, **options)
 
     scheduler.step = drawn
-
-
-def _brownian_noise(seeds: Sequence[int], sample: Tensor, sigmas: Tensor) -> Callable[[Any, Any], Tensor]:
-    import torchsde
-
-    if len(seeds) != len(sample):
-        raise ValueError(f"seeds must be one for each of {len(sample)} images, got {len(seeds)}")
-    lowest, highest = float(sigmas[sigmas > 0].min()), float(sigmas.max())
-    start, end = max(lowest, round(lowest, 6)), min(highest, round(highest, 6))
-    # The settings of diffusers and k-diffusion: with `halfway_tree` a path is decided by its seed alone.
-    options = {"tol": 1e-6, "pool_size": 24, "halfway_tree": True, "dtype": torch.float32, "device": "cpu"}
-    paths = [
-        torchsde.BrownianInterval(lowest, highest, size=tuple(sample.shape[1:]), entropy=seed, **options)
-        for seed in seeds
-    ]
-
-    def noise(sigma: Any, sigma_next: Any) -> Tensor:
-        # torchsde rounds the ends of its range, and warns of a level that lies outside by a hair.
-        low, high = sorted(min(max(float(level), start), end) for level in (sigma, sigma_next))
-        increments = torch.stack([path(low, high) for path in paths])
-        drawn: Tensor = -increments / (high - low) ** 0.5
-        return drawn.to(sample)
-
-    return noise
 
 
 def compute_in_float32(scheduler: Any) -> None:
