@@ -12,6 +12,7 @@ from sdkit._errors import InvalidRequest
 
 BUNDLED = "shapes"
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+QUANTISATIONS = ("fp8",)
 MAX_LORA_WEIGHT = 10.0
 
 
@@ -42,6 +43,7 @@ class ModelOptions(TypedDict, total=False):
     embeddings: Mapping[str, str | Path] | Iterable[str | Path]
     controlnet: str | Path | Iterable[str | Path] | None
     refiner: str | Path | None
+    quantise: str | None
     allow_pickle: bool
     local_files_only: bool
 
@@ -63,6 +65,8 @@ class ModelSpec:
     """Token and file of each textual inversion; token "" is the one that the file names."""
     controlnets: tuple[str, ...] = ()
     refiner: str | None = None
+    quantise: str | None = None
+    """What the denoiser's large linear layers are turned to: "fp8", or None."""
     allow_pickle: bool = False
     local_files_only: bool = False
 
@@ -89,6 +93,7 @@ def make_spec(
     embeddings: Mapping[str, str | Path] | Iterable[str | Path] = (),
     controlnet: str | Path | Iterable[str | Path] | None = None,
     refiner: str | Path | None = None,
+    quantise: str | None = None,
     allow_pickle: bool = False,
     local_files_only: bool = False,
 ) -> ModelSpec:
@@ -101,6 +106,8 @@ def make_spec(
         raise InvalidRequest(f"model must be None, a folder, a file or a hub id, got {model!r}")
     if prediction_type is not None:
         check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
+    if quantise is not None:
+        check_choice("quantise", quantise, QUANTISATIONS)
     if revision is not None and (not isinstance(revision, str) or not revision.strip()):
         raise InvalidRequest(f"revision must be a branch, tag or commit, got {revision!r}")
     return ModelSpec(
@@ -113,6 +120,7 @@ def make_spec(
         embeddings=_check_embeddings(embeddings),
         controlnets=_check_controlnets(controlnet),
         refiner=None if refiner is None else check_source("refiner", refiner),
+        quantise=quantise,
         allow_pickle=check_flag("allow_pickle", allow_pickle),
         local_files_only=check_flag("local_files_only", local_files_only),
     )
