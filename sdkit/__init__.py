@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sdkit._backend.denoising import Denoiser
     from sdkit._backend.stages import Step
     from sdkit._backend.text import TextEmbeddings
     from sdkit._errors import (
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         ModelCorrupt,
         ModelError,
         ModelNotFound,
+        NotLinear,
         OutOfMemory,
         SdkitDeprecationWarning,
         SdkitError,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
         UnsafeModel,
     )
     from sdkit._generate import generate, replay, unload
+    from sdkit._plan import SamplerPlan
     from sdkit._record import read
     from sdkit._request import Request
     from sdkit._result import Generation, Timings
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Batch",
     "Cancelled",
+    "Denoiser",
     "Generation",
     "GenerationError",
     "HubUnreachable",
@@ -47,9 +51,11 @@ __all__ = [
     "ModelCorrupt",
     "ModelError",
     "ModelNotFound",
+    "NotLinear",
     "OutOfMemory",
     "Request",
     "Sampler",
+    "SamplerPlan",
     "SdkitDeprecationWarning",
     "SdkitError",
     "Session",
@@ -67,10 +73,12 @@ __all__ = [
 
 _ROOMS = {
     "Batch": "_run",
+    "Denoiser": "_backend.denoising",
     "Generation": "_result",
     "Lora": "_spec",
     "Request": "_request",
     "Sampler": "_samplers",
+    "SamplerPlan": "_plan",
     "Session": "_session",
     "Step": "_backend.stages",
     "TextEmbeddings": "_backend.text",

@@ -171,6 +171,7 @@ def _generate(
     embeddings: cli.Embeddings = None,
     controlnet: cli.Controlnets = None,
     refiner: cli.Refiner = None,
+    quantise: cli.Quantise = None,
     allow_pickle: cli.AllowPickle = False,
     local_files_only: cli.LocalFilesOnly = False,
     negative_prompt: cli.Negative = None,
@@ -178,6 +179,7 @@ def _generate(
     schedule: cli.Schedule = None,
     steps: cli.Steps = None,
     guidance_scale: cli.Guidance = None,
+    guidance_interval: cli.GuidanceInterval = None,
     seed: cli.Seed = None,
     num_images: cli.NumImages = 1,
     width: cli.Width = None,
@@ -195,6 +197,7 @@ def _generate(
     device: cli.Device = None,
     dtype: cli.Dtype = None,
     memory: cli.Memory = "auto",
+    compile: cli.Compile = None,
     as_json: cli.Json = False,
 ) -> Work:
     # The names are those of sdkit.generate's arguments; a test holds them together.
@@ -246,8 +249,10 @@ def _replay(
     control_image: cli.ControlImages = None,
     device: cli.Device = None,
     memory: cli.Memory = "auto",
+    compile: cli.Compile = None,
     as_json: cli.Json = False,
 ) -> Work:
+    running = {"device": device, "memory": memory, "compile": compile}
     inputs = {"image": image, "mask": mask, "control_image": control_image}
     reading = {
         "model": model,
@@ -255,10 +260,10 @@ def _replay(
         "local_files_only": local_files_only,
         **{name: cli.one_or_all(files) for name, files in inputs.items()},
     }
-    return partial(_run_replay, picture, out, reading, device, memory)
+    return partial(_run_replay, picture, out, reading, running)
 
 
-def _run_replay(picture: str, out: str, reading: dict[str, Any], device: str | None, memory: str) -> Answer:
+def _run_replay(picture: str, out: str, reading: dict[str, Any], running: dict[str, Any]) -> Answer:
     from sdkit._generate import replay
     from sdkit._record import read
     from sdkit._result import check_target
@@ -266,7 +271,7 @@ def _run_replay(picture: str, out: str, reading: dict[str, Any], device: str | N
     target = check_target(out)
     request = read(picture, **reading)
     print(f"sdkit: making {describe(request)}", file=sys.stderr)
-    return _save(replay(request, device=device, memory=memory), target)
+    return _save(replay(request, **running), target)
 
 
 @app.command("samplers", help="List the samplers, their order, and their cost in N steps.")

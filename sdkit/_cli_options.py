@@ -13,9 +13,10 @@ from typing import Annotated, Any
 import typer
 
 from sdkit._checks import DTYPES, MAX_GUIDANCE, MEMORY
+from sdkit._compile import NAMES
 from sdkit._errors import InvalidRequest
 from sdkit._samplers import MAX_STEPS, SCHEDULE_TITLES, samplers
-from sdkit._spec import PREDICTION_TYPES, Lora
+from sdkit._spec import PREDICTION_TYPES, QUANTISATIONS, Lora
 
 _WEIGHT_FILES = (".safetensors", ".ckpt", ".pt", ".bin")
 
@@ -93,6 +94,10 @@ Controlnets = Annotated[
 Refiner = Annotated[
     str | None, _model("--refiner", "MODEL", "An SDXL refiner, for the last part of the way.")
 ]
+Quantise = Annotated[
+    str | None,
+    _model("--quantise", "NAME", f"{', '.join(QUANTISATIONS)}: faster, other pictures.", QUANTISATIONS),
+]
 AllowPickle = Annotated[
     bool, _model("--allow-pickle", None, "Read .ckpt, .pt and .bin too, without running their code.")
 ]
@@ -118,6 +123,10 @@ Schedule = Annotated[
 Steps = Annotated[int | None, _picture("--steps", "N", f"1..{MAX_STEPS}; left out: the model's own.")]
 Guidance = Annotated[
     float | None, _picture("--guidance", "G", f"1..{MAX_GUIDANCE:g}, 1 is off; left out: the model's own.")
+]
+GuidanceInterval = Annotated[
+    tuple[float, float] | None,
+    _picture("--guidance-interval", "LOW HIGH", "Noise levels, as sigmas, at which guidance is applied."),
 ]
 Seed = Annotated[int | None, _picture("--seed", "N", "Of the first picture; left out: drawn, and printed.")]
 NumImages = Annotated[int, _picture("--num-images", "N", "Pictures of each prompt.")]
@@ -159,6 +168,10 @@ Dtype = Annotated[
 Memory = Annotated[
     str,
     _running("--memory", "MODE", "low moves weights to the device in turn; high keeps them there.", MEMORY),
+]
+Compile = Annotated[
+    str | None,
+    _running("--compile", "MODE", f"{', '.join(NAMES)}: pays where many pictures are made.", NAMES),
 ]
 
 

@@ -49,6 +49,7 @@ def of_generation(made: Generation, files: Sequence[Path], filmstrip: Path | Non
         "steps": made.steps,
         "model_evals": made.model_evals,
         "guidance_scale": made.guidance_scale,
+        "guidance_interval": made.request.guidance_interval,
         "width": made.width,
         "height": made.height,
         "device": made.device,
@@ -65,12 +66,14 @@ def of_generation(made: Generation, files: Sequence[Path], filmstrip: Path | Non
 def describe(request: Request) -> str:
     """What a request will make: "64 x 64 px of 'a red star', seed 7, euler, 20 steps, model shapes"."""
     size = "" if None in (request.width, request.height) else f"{request.width} x {request.height} px of "
+    interval = request.guidance_interval
     settings = [
         f"{size}{request.prompts[0]!r}",
         f"seed {request.seed}",
         "" if request.sampler is None else request.sampler.name,
         "" if request.steps is None else f"{request.steps} steps",
         "" if request.guidance_scale is None else f"guidance {request.guidance_scale:g}",
+        "" if interval is None else "{:g} < sigma <= {:g}".format(*interval),
         f"model {request.spec.model}",
     ]
     return ", ".join(setting for setting in settings if setting)

@@ -29,7 +29,7 @@ _NOTICE = (
 _logger = logging.getLogger("sdkit")
 _lock = threading.Lock()
 # Reading a model takes far longer than a picture. The one that was used longest ago goes first.
-_sessions: OrderedDict[tuple[ModelSpec, str | None, str | None, str], Session] = OrderedDict()
+_sessions: OrderedDict[tuple[ModelSpec, str | None, str | None, str, str | None], Session] = OrderedDict()
 _noticed = False
 
 
@@ -42,6 +42,7 @@ def generate(
     schedule: str | None = None,
     steps: int | None = None,
     guidance_scale: float | None = None,
+    guidance_interval: tuple[float, float] | None = None,
     seed: int | None = None,
     num_images: int = 1,
     width: int | None = None,
@@ -64,11 +65,13 @@ def generate(
     embeddings: Mapping[str, str | Path] | Iterable[str | Path] = (),
     controlnet: str | Path | Iterable[str | Path] | None = None,
     refiner: str | Path | None = None,
+    quantise: str | None = None,
     allow_pickle: bool = False,
     local_files_only: bool = False,
     device: str | None = None,
     dtype: str | None = None,
     memory: str = "auto",
+    compile: str | None = None,
     progress: bool | None = None,
     on_step: Callable[[Step], bool | None] | None = None,
 ) -> Generation:
@@ -85,6 +88,8 @@ def generate(
             "simple", "align_your_steps"; None is what the sampler's name says, or its default.
         steps: 1..1000; some samplers need 2 or 3. None is the model's default, mostly 20.
         guidance_scale: 1..50, prediction = uncond + g (cond - uncond); 1.0 is off. None is the model's own.
+        guidance_interval: noise levels at which guidance is applied, as sigmas, low < high: (0.3, 5). Elsewhere
+            the conditional prediction alone is used. None is everywhere; for Stable Diffusion 1, 2 and XL.
         seed: of the first image, 0..2**63-1; image i has `seed + i`. None draws one from the system.
         num_images: for each prompt.
         width: pixels, a multiple of 8 up to 4096; None is the model's own, or `image`'s. `height` likewise.
@@ -107,12 +112,18 @@ def generate(
         embeddings: textual inversions: files by token, or a list of files that name their tokens.
         controlnet: one or several folders or hub ids.
         refiner: an SDXL refiner, to draw the last part of the way.
+        quantise: "fp8" computes the denoiser's large linear layers in float8, on a GPU that can, with torchao:
+            faster, and other pictures, so it changes the fingerprint. None is as the model was trained.
         allow_pickle: read .ckpt, .bin and .pt files too, by torch's weights-only load, which runs no code.
         local_files_only: never ask the hub, only its local cache.
         device: "cpu", "cuda", "cuda:1", "mps"; None is a GPU where there is one.
         dtype: "float32", "float16", "bfloat16"; None is bfloat16 on a GPU that computes in it, float16 on an
             older one, float32 elsewhere.
         memory: "high" keeps all weights on the device; "low" moves them there in turn; "auto" chooses.
+        compile: "off", "default" (the denoiser's repeated blocks), "freeze" (CPU: all of it, the weights folded
+            in), "max" (GPU: all of it, autotuned), "graphs" (GPU: small batches). The first call then takes a
+            minute or more. None and "auto" are what was measured to be best for the device. Pictures stay the
+            same to rounding.
         progress: show a bar on standard error; None shows one in a terminal or notebook.
         on_step: called after every step with a `Step`; returning False stops the run with `Cancelled`.
     Returns:
@@ -137,6 +148,7 @@ def generate(
         embeddings=embeddings,
         controlnet=controlnet,
         refiner=refiner,
+        quantise=quantise,
         allow_pickle=allow_pickle,
         local_files_only=local_files_only,
     )
@@ -147,6 +159,7 @@ def generate(
         schedule=schedule,
         steps=steps,
         guidance_scale=guidance_scale,
+        guidance_interval=guidance_interval,
         seed=seed,
         num_images=num_images,
         width=width,
@@ -163,7 +176,7 @@ def generate(
         batch_size=batch_size,
         spec=spec,
     )
-    session = _kept_session(spec, device, dtype, memory)
+    session = _kept_session(spec, device, dtype, memory, compile)
     if model is None:
         _notice_once()
     return run(session, request, progress=progress, on_step=on_step)
@@ -174,6 +187,7 @@ def replay(
     *,
     device: str | None = None,
     memory: str = "auto",
+    compile: str | None = None,
     progress: bool | None = None,
     on_step: Callable[[Step], bool | None] | None = None,
 ) -> Generation:
@@ -181,7 +195,7 @@ def replay(
 
     Args:
         request: from `sdkit.read` or `Generation.request`; or the path of a PNG, which is read first.
-        device: as in `generate`, and so are `memory`, `progress` and `on_step`.
+        device: as in `generate`, and so are `memory`, `compile`, `progress` and `on_step`.
     Raises:
         ModelError: the model's contents are not those that made the picture.
         InvalidRequest: as `read` and `generate`.
@@ -192,7 +206,7 @@ def replay(
         True
     """
     asked = request if isinstance(request, Request) else read(request)
-    session = _kept_session(asked.spec, device, asked.dtype, memory)
+    session = _kept_session(asked.spec, device, asked.dtype, memory, compile)
     if asked.fingerprint not in (None, session.fingerprint):
         raise ModelError(
             f"model {session.name} must be the one that made the picture, fingerprint {asked.fingerprint}, got"
@@ -222,10 +236,14 @@ def unload() -> int:
     return count
 
 
-def _kept_session(spec: ModelSpec, device: str | None, dtype: str | None, memory: str) -> Session:
-    key = (spec, device, dtype, memory)
+def _kept_session(
+    spec: ModelSpec, device: str | None, dtype: str | None, memory: str, compile: str | None
+) -> Session:
+    key = (spec, device, dtype, memory, compile)
     with _lock:
-        session = _sessions.pop(key, None) or Session(spec, device=device, dtype=dtype, memory=memory)
+        session = _sessions.pop(key, None) or Session(
+            spec, device=device, dtype=dtype, memory=memory, compile=compile
+        )
         _sessions[key] = session
         while len(_sessions) > _MAX_SESSIONS:
             _sessions.popitem(last=False)

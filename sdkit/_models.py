@@ -107,6 +107,8 @@ class Resolved:
             extra.append(f"refiner {self.refiner.fingerprint}")
         if self.spec.prediction_type is not None:
             extra.append(f"prediction_type {self.spec.prediction_type}")
+        if self.spec.quantise is not None:
+            extra.append(f"quantise {self.spec.quantise}")
         if not extra:
             return self.base.fingerprint
         return hashlib.sha256("\n".join([self.base.fingerprint, *extra]).encode()).hexdigest()[:16]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _VERSION = 1
 # Fields of a request that a record holds under the name of generate's argument.
-_PLAIN = ("negative_prompt", "steps", "guidance_scale", "seed", "width", "height", "strength",
+_PLAIN = ("negative_prompt", "steps", "guidance_scale", "guidance_interval", "seed", "width", "height", "strength",
           "image_guidance_scale", "refiner_start")  # fmt: skip
 
 
@@ -78,6 +78,10 @@ def png_text(made: Generation, index: int) -> PngInfo:
     assert sampler is not None
     solver = sampler if sampler.family == "own" else find_sampler(sampler.solver)
     extra = [] if request.strength is None else [("Denoising strength", f"{request.strength:g}")]
+    if request.spec.quantise is not None:
+        extra.append(("Quantise", request.spec.quantise))
+    if request.guidance_interval is not None:
+        extra.append(("Guidance interval", "{:g} to {:g}".format(*request.guidance_interval)))
     parameters = Parameters(
         prompt=request.prompts[0],
         negative_prompt=request.negative_prompt,

@@ -20,6 +20,7 @@ from sdkit._checks import (
     check_side,
 )
 from sdkit._errors import InvalidRequest
+from sdkit._guidance import Interval, check_interval
 from sdkit._inputs import read_images, read_masks
 from sdkit._sampler_names import find_sampler
 from sdkit._samplers import MAX_STEPS, Sampler
@@ -41,6 +42,7 @@ class Settings(TypedDict, total=False):
     schedule: str | None
     steps: int | None
     guidance_scale: float | None
+    guidance_interval: tuple[float, float] | None
     seed: int | None
     num_images: int
     width: int | None
@@ -100,6 +102,8 @@ class Request:
     """The number format of the run that this request describes; None is the device's own."""
     fingerprint: str | None = None
     """Of the model that made the picture; None accepts any."""
+    guidance_interval: Interval | None = None
+    """Noise levels at which guidance is applied, low and high; None is all of them."""
 
     @property
     def count(self) -> int:
@@ -125,6 +129,7 @@ def make_request(
     schedule: str | None = None,
     steps: int | None = None,
     guidance_scale: float | None = None,
+    guidance_interval: tuple[float, float] | None = None,
     seed: int | None = None,
     num_images: int = 1,
     width: int | None = None,
@@ -176,6 +181,7 @@ def make_request(
         options=check_options(options),
         trajectory=None if trajectory is None else check_range("trajectory", trajectory, 2, MAX_STAGES),
         spec=spec or ModelSpec(),
+        guidance_interval=None if guidance_interval is None else check_interval(guidance_interval),
     )
 
 

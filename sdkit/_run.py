@@ -153,6 +153,7 @@ def _job(request: Request, settled: Settled, rows: range) -> Job:
         refiner_start=request.refiner_start,
         options=dict(request.options),
         stages=0 if request.trajectory is None else request.trajectory - 1,
+        guidance_interval=settled.guidance_interval,
     )
 
 
@@ -204,6 +205,7 @@ def _generation(
         sampler=settled.sampler,
         steps=settled.steps,
         guidance_scale=settled.guidance_scale,
+        guidance_interval=settled.guidance_interval,
         width=images[0].width,
         height=images[0].height,
         strength=settled.strength,

@@ -20,7 +20,9 @@ from sdkit._checks import (
     check_range,
     check_side,
 )
+from sdkit._compile import pick_mode
 from sdkit._errors import InvalidRequest, deprecate
+from sdkit._guidance import Interval, check_interval, refuse_interval
 from sdkit._models import resolve
 from sdkit._request import Request, Settings, make_request
 from sdkit._run import Batch, run
@@ -29,10 +31,14 @@ from sdkit._samplers import Sampler
 from sdkit._spec import ModelOptions, ModelSpec, make_spec
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sdkit._backend.backend import Backend, Job
+    from sdkit._backend.denoising import Denoiser
     from sdkit._backend.stages import Step
     from sdkit._backend.tasks import Task
     from sdkit._backend.text import TextEmbeddings
+    from sdkit._plan import SamplerPlan
     from sdkit._result import Generation
     from sdkit._settle import Settled
 
@@ -50,8 +56,9 @@ class Session:
             older one, float32 elsewhere.
         memory: "high" keeps all weights on the device; "low" moves them there in turn, and decodes in tiles;
             "auto" is "high" where they fit.
+        compile: as in `sdkit.generate`; `Session.compile` is the mode that came of it.
     Raises:
-        InvalidRequest: no such device or dtype.
+        InvalidRequest: no such device, dtype or mode, or none that can run here.
         ModelError: the model is missing, corrupt or of another kind.
     Example:
         >>> from sdkit import Session
@@ -68,6 +75,7 @@ class Session:
         device: str | None = None,
         dtype: str | None = None,
         memory: str = "auto",
+        compile: str | None = None,
         **options: Unpack[ModelOptions],
     ) -> None:
         self.spec = model if isinstance(model, ModelSpec) else make_spec(model, **options)
@@ -76,12 +84,18 @@ class Session:
 
         self._torch_device = pick_device(device)
         self._torch_dtype = pick_dtype(dtype, self._torch_device)
+        self._mode = pick_mode(compile, self._torch_device.type, self.memory)
+        if self.spec.quantise is not None:
+            from sdkit._backend.quantising import check_fp8
+
+            check_fp8(self._torch_device, self._torch_dtype)
         self.files = resolve(self.spec)
         self._lock = threading.RLock()
         self._backend: Backend | None = None
         self.name = self.files.base.name
         self.device = str(self._torch_device)
         self.dtype = dtype_name(self._torch_dtype)
+        self.compile = self._mode.name
         sizes = self.files.base.folder.sizes
         self.default_size = (sizes.width or 0, sizes.height or 0)
         """Width and height, pixels; 0 where the model's files do not say."""
@@ -187,6 +201,7 @@ class Session:
         on_call: Callable[[int], None] | None = None,
         on_step: Callable[[int], None] | None = None,
         trajectory: int | None = None,
+        guidance_interval: tuple[float, float] | None = None,
     ) -> Batch:
         """The pictures of all rows of `text`, in one batch.
 
@@ -198,6 +213,8 @@ class Session:
             on_step: the former name of `on_call`.
             trajectory: keep this many stages of each picture, from pure noise to the picture itself, at least 2;
                 all but the last are in `Batch.stages`.
+            guidance_interval: noise levels, as sigmas, low < high, at which guidance is applied; elsewhere the
+                conditional prediction alone is used. None is everywhere; at a guidance scale of 1 it has no part.
         Raises:
             InvalidRequest: something is outside its range.
             InvalidPixels: NaN, or a wholly black picture.
@@ -223,8 +240,66 @@ class Session:
         most = found.evaluations(steps) + 1
         stages = 0 if trajectory is None else check_range("trajectory", trajectory, 2, most) - 1
         task, size = self._task(), self.check_size(width, height)
-        job = Job(task, found, steps, scale, checked, size, stages=stages)
+        interval = self.check_interval(guidance_interval) if scale > 1.0 else None
+        job = Job(task, found, steps, scale, checked, size, stages=stages, guidance_interval=interval)
         return self.work(text, job, on_call=on_call or on_step)
+
+    def plan(self, sampler: str | Sampler, steps: int) -> SamplerPlan:
+        """The sampler at this step count as a table of coefficients, for a loop of one's own.
+
+        Raises:
+            NotLinear: it cannot be compiled, and why.
+            InvalidRequest: it cannot run on this model, or in so many steps.
+        Example:
+            >>> from sdkit import Session
+            >>> plan = Session("shapes", device="cpu").plan("heun", 4)
+            >>> plan.calls, plan.states
+            (7, 3)
+        """
+        found = self.fit(sampler)
+        steps = found.check_steps(steps)
+        with self._lock:
+            return self._loaded().plan(found, steps)
+
+    def denoiser(
+        self, text: TextEmbeddings, *, width: int | None = None, height: int | None = None
+    ) -> Denoiser:
+        """The model's denoiser by itself, over these prompts and their negative prompt.
+
+        Args:
+            width: pixels; None is the model's own.
+        Raises:
+            InvalidRequest: its pipeline does more than call the denoiser and a scheduler, and what.
+        Example:
+            >>> from sdkit import Session
+            >>> session = Session("shapes", device="cpu")
+            >>> session.denoiser(session.encode(["a red star"])).shape
+            (4, 16, 16)
+        """
+        size = self.check_size(width, height)
+        if size is None:
+            raise InvalidRequest(f"width and height must be given: {self.name} has no size of its own")
+        with self._lock:
+            return self._loaded().denoiser(text, size, self._lock)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pixels (N, 3, H, W) uint8, on the CPU, of finished latents (N, C, h, w).
+
+        Raises:
+            InvalidPixels: NaN, or a wholly black picture.
+            OutOfMemory: so many do not fit.
+        Example:
+            >>> from sdkit import Session
+            >>> session = Session("shapes", device="cpu")
+            >>> text, plan = session.encode(["a red star"]), session.plan("ddim", 1)
+            >>> denoiser = session.denoiser(text)
+            >>> state = plan.start(denoiser.noise([7], plan).first())
+            >>> output = denoiser.predict(plan.scales[0] * state[0], plan.timesteps, [0])
+            >>> session.decode(plan.advance(0, state, output, [])[0]).shape
+            torch.Size([1, 3, 64, 64])
+        """
+        with self._lock:
+            return self._loaded().decode_latents(latents)
 
     def check_size(self, width: int | None, height: int | None) -> tuple[int, int] | None:
         """Width and height in pixels, the model's own where None; None where only its pipeline knows."""
@@ -242,6 +317,17 @@ class Session:
             check_fits(name, checked, sizes.min_px, sizes.multiple_px)
             found.append(checked)
         return found[0], found[1]
+
+    def check_interval(self, interval: object) -> Interval | None:
+        """The interval of noise levels as two floats; None stays None.
+
+        Raises:
+            InvalidRequest: it is none, or this model's pipeline cannot leave guidance out of single calls.
+        """
+        if interval is None:
+            return None
+        refuse_interval(self._task().pipeline, self.name)
+        return check_interval(interval)
 
     def _task(self) -> Task:
         from sdkit._settle import task_of
@@ -283,5 +369,7 @@ class Session:
         from sdkit._backend.backend import Backend
 
         if self._backend is None:
-            self._backend = Backend(self.files, self._torch_device, self._torch_dtype, self.memory)
+            self._backend = Backend(
+                self.files, self._torch_device, self._torch_dtype, self.memory, self._mode
+            )
         return self._backend

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sdkit._backend.tasks import Task, find_task, refuse_untaken
 from sdkit._checks import SIDE_MULTIPLE_PX
 from sdkit._errors import InvalidRequest
+from sdkit._guidance import Interval, refuse_interval
 from sdkit._request import Request
 from sdkit._sampler_names import find_sampler, fit_sampler
 from sdkit._samplers import Sampler, own_sampler
@@ -41,6 +42,8 @@ class Settled:
     image_guidance_scale: float | None
     control_scales: tuple[float, ...]
     warnings: tuple[str, ...]
+    guidance_interval: Interval | None = None
+    """None where nothing is guided, too."""
 
     @property
     def evaluations(self) -> int:
@@ -58,6 +61,8 @@ def settle(session: Session, files: Resolved, request: Request) -> Settled:
     name = session.name
     task = task_of(files, request.task, controlnet=bool(files.controlnets))
     refuse_untaken(task, request, name)
+    if request.guidance_interval is not None:
+        refuse_interval(task.pipeline, name)
     _check_controls(files, request)
     _check_refiner(files, request, name)
     sampler = _sampler(session, files, request)
@@ -76,6 +81,7 @@ def settle(session: Session, files: Resolved, request: Request) -> Settled:
         image_guidance_scale=_image_guidance(request, task),
         control_scales=_scales(files, request),
         warnings=_warnings(request, guidance),
+        guidance_interval=None if _is_off(guidance) else request.guidance_interval,
     )
     if request.trajectory is not None and request.trajectory > settled.evaluations + 1:
         raise InvalidRequest(
@@ -189,8 +195,18 @@ def _scales(files: Resolved, request: Request) -> tuple[float, ...]:
 
 
 def _warnings(request: Request, guidance: float | None) -> tuple[str, ...]:
-    if not request.negative_prompt:
+    given = {
+        "negative_prompt": bool(request.negative_prompt),
+        "guidance_interval": request.guidance_interval is not None,
+    }
+    if guidance is None or not _is_off(guidance):
         return ()
-    if guidance is not None and guidance <= 1.0:
-        return (f"negative_prompt has no effect: guidance_scale is {guidance:g}, which is off",)
-    return ()
+    return tuple(
+        f"{name} has no effect: guidance_scale is {guidance:g}, which is off"
+        for name, is_given in given.items()
+        if is_given
+    )
+
+
+def _is_off(guidance: float | None) -> bool:
+    return guidance is not None and guidance <= 1.0

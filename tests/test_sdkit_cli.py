@@ -71,6 +71,7 @@ def test_generate_tells_the_run_as_json(
         "steps": 3,
         "model_evals": 5,
         "guidance_scale": 2.0,
+        "guidance_interval": None,
         "width": 64,
         "height": 64,
         "device": "cpu",

@@ -71,11 +71,12 @@ def test_every_option_reaches_generate(passed: dict[str, Any], tmp_path: Path) -
     words = f"""generate red blue -o {tmp_path}/out.png --model m --revision r --config c
         --prediction-type sample --vae v
         --lora a.safetensors:0.5 --lora b.safetensors --embedding cat=c.safetensors --controlnet c1
-        --controlnet c2 --refiner f --allow-pickle --local-files-only --negative blur --sampler heun
-        --schedule karras --steps 9 --guidance 3.5 --seed 5 --num-images 2 --width 64 --height 72
-        --refiner-start 0.7 --option clip_skip=2 --option x="y" --trajectory 4 --image i.png --image j.png
-        --strength 0.4 --mask m.png --image-guidance 2 --control-image k.png --control-image l.png
-        --control-scale 0.5 --control-scale 0.25 --batch-size 3 --device cpu --dtype float16 --memory low"""
+        --controlnet c2 --refiner f --quantise fp8 --allow-pickle --local-files-only --negative blur --sampler heun
+        --schedule karras --steps 9 --guidance 3.5 --guidance-interval 0.3 5 --seed 5 --num-images 2
+        --width 64 --height 72 --refiner-start 0.7 --option clip_skip=2 --option x="y" --trajectory 4
+        --image i.png --image j.png --strength 0.4 --mask m.png --image-guidance 2 --control-image k.png
+        --control-image l.png --control-scale 0.5 --control-scale 0.25 --batch-size 3
+        --device cpu --dtype float16 --memory low --compile off"""
     assert main(words.split()) == 2
     assert passed == {
         "prompt": ["red", "blue"],
@@ -88,6 +89,7 @@ def test_every_option_reaches_generate(passed: dict[str, Any], tmp_path: Path) -
         "embeddings": {"cat": "c.safetensors"},
         "controlnet": ["c1", "c2"],
         "refiner": "f",
+        "quantise": "fp8",
         "allow_pickle": True,
         "local_files_only": True,
         "negative_prompt": "blur",
@@ -95,6 +97,7 @@ def test_every_option_reaches_generate(passed: dict[str, Any], tmp_path: Path) -
         "schedule": "karras",
         "steps": 9,
         "guidance_scale": 3.5,
+        "guidance_interval": (0.3, 5.0),
         "seed": 5,
         "num_images": 2,
         "width": 64,
@@ -112,6 +115,7 @@ def test_every_option_reaches_generate(passed: dict[str, Any], tmp_path: Path) -
         "device": "cpu",
         "dtype": "float16",
         "memory": "low",
+        "compile": "off",
     }
 
 
@@ -171,6 +175,7 @@ def test_what_is_proposed_is_what_is_accepted() -> None:
         assert Session("shapes", device="cpu", memory=memory).memory == memory
     for dtype in cli_options.DTYPES:
         assert Session("shapes", device="cpu", dtype=dtype).dtype == dtype
+    assert Session("shapes", device="cpu", compile=cli_options.NAMES[0]).compile in cli_options.NAMES
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ def test_the_public_names_are_these() -> None:
     assert sdkit.__all__ == [
         "Batch",
         "Cancelled",
+        "Denoiser",
         "Generation",
         "GenerationError",
         "HubUnreachable",
@@ -50,9 +51,11 @@ def test_the_public_names_are_these() -> None:
         "ModelCorrupt",
         "ModelError",
         "ModelNotFound",
+        "NotLinear",
         "OutOfMemory",
         "Request",
         "Sampler",
+        "SamplerPlan",
         "SdkitDeprecationWarning",
         "SdkitError",
         "Session",
@@ -112,7 +115,7 @@ def test_every_way_in_takes_the_same_arguments() -> None:
     settings, options = set(Settings.__annotations__), set(ModelOptions.__annotations__)
     assert settings == set(inspect.signature(make_request).parameters) - {"prompt", "spec"}
     assert options == set(inspect.signature(make_spec).parameters) - {"model"}
-    elsewhere = {"prompt", "model", "device", "dtype", "memory", "progress", "on_step"}
+    elsewhere = {"prompt", "model", "device", "dtype", "memory", "compile", "progress", "on_step"}
     assert whole == settings | options | elsewhere
     documented = inspect.getdoc(sdkit.generate) or ""
     assert not [name for name in whole - {"height"} if f"    {name}:" not in documented]

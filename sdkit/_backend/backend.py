@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sdkit._backend.compiling import compile_denoiser, denoisers, fuse_qkv
+from sdkit._backend.denoising import Denoiser
 from sdkit._backend.latents import (
     decode,
     decodes_itself,
@@ -21,13 +24,17 @@ from sdkit._backend.latents import (
     rough_pixels,
     spatial,
 )
+from sdkit._backend.limiting import limit_guidance
 from sdkit._backend.loading import Loaded, hushed, load
+from sdkit._backend.quantising import quantise_fp8
 from sdkit._backend.scheduling import build_scheduler
 from sdkit._backend.stages import Watch
 from sdkit._backend.tasks import Task
 from sdkit._backend.text import TextEmbeddings, as_arguments, cut_points, encode
+from sdkit._compile import OFF, Mode
 from sdkit._device import dtype_name, memory_errors
 from sdkit._errors import GenerationError, SdkitError, first_line
+from sdkit._guidance import Interval
 from sdkit._inputs import resized
 from sdkit._models import Resolved
 from sdkit._pixels import quantise, to_pil
@@ -36,6 +43,8 @@ from sdkit._samplers import Sampler
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from sdkit._plan import SamplerPlan
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,8 @@ class Job:
     options: dict[str, Any] = field(default_factory=dict)
     stages: int = 0
     """How many stages are kept on the way, from the first noise on."""
+    guidance_interval: Interval | None = None
+    """Noise levels at which guidance is applied; None is all of them, and so at a scale of 1."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +93,15 @@ class Backend:
     scheduler of its own, and shares only the weights.
     """
 
-    def __init__(self, model: Resolved, device: torch.device, dtype: torch.dtype, memory: str) -> None:
+    def __init__(
+        self, model: Resolved, device: torch.device, dtype: torch.dtype, memory: str, mode: Mode = OFF
+    ) -> None:
         self._name, self._device, self._dtype = model.base.name, device, dtype
         with memory_errors(f"load {self._name}", device), hushed():
-            self._loaded: Loaded = load(model, device, dtype, memory)
+            # Weights that move would be compiled anew, or read where they no longer are.
+            placed = "high" if mode is not OFF and memory == "auto" else memory
+            self._loaded: Loaded = load(model, device, dtype, placed)
+            self._prepare(mode, model.spec.quantise)
         self.warnings = self._loaded.warnings
         self._pipelines: dict[str, Any] = {}
         self._preview: Tensor | None = None
@@ -153,10 +169,36 @@ class Backend:
             for stage in drawn.stages
         )
 
+    @torch.no_grad()
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Pixels of latents (N, C, h, w), as `decode` gives them."""
+        return self.decode(Drawn(latents.to(self._device), False, 0, ()))
+
+    def plan(self, sampler: Sampler, steps: int) -> SamplerPlan:
+        """The sampler as a table of coefficients, over this model's own scheduler settings. Raises NotLinear."""
+        from sdkit._backend.probing import probe
+
+        with hushed():
+            return probe(sampler, self._loaded.scheduler_config, steps, xl=self._loaded.is_xl)
+
+    def denoiser(self, text: TextEmbeddings, size: tuple[int, int], lock: threading.RLock) -> Denoiser:
+        """The UNet by itself. Raises InvalidRequest where the model's pipeline does more than call it."""
+        return Denoiser(self._loaded, text, size, self._device, self._dtype, lock)
+
     def synchronise(self) -> None:
         """Waits until the device has done all it was given, so that a clock may be read."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
+
+    def _prepare(self, mode: Mode, quantise: str | None) -> None:
+        if mode is OFF and quantise is None:
+            return
+        for module in denoisers(self._loaded.pipeline, self._loaded.refiner):
+            if mode.fused_qkv:
+                fuse_qkv(module)
+            if quantise is not None:
+                quantise_fp8(module)
+            compile_denoiser(module, mode)
 
     def _pipeline(self, task: Task) -> Any:
         """The pipeline that does the task, made of the loaded parts, once."""
@@ -174,6 +216,8 @@ class Backend:
             job.sampler, config, dtype=self._dtype, seeds=job.seeds, xl=self._loaded.is_xl
         )
         watch.attach(pipeline, scheduler)
+        if job.guidance_interval is not None and job.guidance_scale is not None:
+            limit_guidance(pipeline, scheduler, job.guidance_scale, job.guidance_interval)
         draws = float32_draws(torch.float32 if "latents" in arguments else self._dtype)
         with draws, self._pipeline_errors(pipeline, watch):
             result: Tensor = pipeline(**arguments)[0]

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from sdkit._backend.noise import normal_noise
+
+# `shapes` on one CPU core, ms a picture at 1, 2, 4, 8, 16, 32 rows: 17.9, 13.2, 11.9, 11.1, 10.9, 11.1.
 _DECODE_ROWS_SMALL, _DECODE_ROWS_LARGE, _LARGE_PX = 32, 8, 512 * 512
 # Of the ways tried on `shapes` this left the smallest error, 30 levels of 255; no linear map does better than 18.
 _FIT_SIDE, _FIT_PICTURES, _FIT_STRENGTH = 16, 8, 1.8
@@ -28,9 +31,8 @@ def first_noise(
         size: width and height, pixels.
     """
     factor = pipeline.vae_scale_factor
-    shape = (1, pipeline.unet.config.in_channels, size[1] // factor, size[0] // factor)
-    noise = torch.cat([torch.randn(shape, generator=g, dtype=torch.float32) for g in generators])
-    return noise.to(device, dtype)
+    shape = (pipeline.unet.config.in_channels, size[1] // factor, size[0] // factor)
+    return normal_noise(generators, shape).to(device, dtype)
 
 
 class Float32Draws(TorchFunctionMode):

@@ -188,6 +188,8 @@ class _Templates:
     """M drawings: (M, 576) pixels, the shape's index, its scale and centroid for a radius of one."""
 
     pixels: Tensor
+    areas: Tensor
+    """(M,) sums of the pixels."""
     shape: tuple[int, ...]
     scale: tuple[float, ...]
     offset: tuple[tuple[float, float], ...]
@@ -207,10 +209,12 @@ def _templates() -> _Templates:
                 shapes.append(index)
                 scales.append(scale / radius)
                 offsets.append(((x - middle) / radius, (y - middle) / radius))
-    return _Templates(torch.stack(pixels), tuple(shapes), tuple(scales), tuple(offsets))
+    stacked = torch.stack(pixels)
+    return _Templates(stacked, stacked.sum(1), tuple(shapes), tuple(scales), tuple(offsets))
 
 
 def _overlaps(canonical: Tensor) -> Tensor:
     """(M,): intersection over union, soft, with every template."""
-    mine, known = canonical.flatten()[None], _templates().pixels
-    return torch.minimum(mine, known).sum(1) / torch.maximum(mine, known).sum(1).clamp_min(1e-6)
+    mine, known = canonical.flatten(), _templates()
+    both = torch.minimum(mine, known.pixels).sum(1)
+    return both / (mine.sum() + known.areas - both).clamp_min(1e-6)
