@@ -109,5 +109,5 @@ def _largest(scores: Array, spread: Array, rng: np.random.Generator, level: floa
 def _as_t(share: Array | float, count: int) -> Array:
     """Student's t of a share of the spread: √(units - 1) · r / √(1 - r²), rising in r."""
     share = np.clip(share, 0, 1)
-    found: Array = np.sqrt((count - 1) * share**2 / np.maximum(1 - share**2, np.finfo(float).tiny))
+    found: Array = np.sqrt((count - 1) * share**2 / np.maximum(1 - share**2, np.finfo(float).eps))
     return found

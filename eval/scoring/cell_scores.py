@@ -15,8 +15,8 @@ from eval.scoring.catalogue import CATALOGUE, unreliable_fid
 from eval.scoring.frechet import frechet_distance, frechet_distance_of_features
 from eval.scoring.frechet_interval import FidTarget, fid_sample, fid_target, infinity_of
 from eval.scoring.inception_score import inception_score
-from eval.scoring.kernels import cmmd_values, kid_values
-from eval.scoring.manifold import NEAREST_K, PRDC, prdc
+from eval.scoring.kernels import cmmd_own, cmmd_values, kid_own, kid_values
+from eval.scoring.manifold import NEAREST_K, PRDC, prdc, radii
 from eval.scoring.metric import Metric, Needs
 from eval.scoring.moments import Moments, moments
 from eval.scoring.uncertainty import Interval, mean_interval, wilson
@@ -62,8 +62,26 @@ class Against:
 
     @cached_property
     def target(self) -> FidTarget:
-        """The root of the reference's covariance, computed once for all cells."""
+        """The root of the reference's covariance, computed once for all cells, as are the three below."""
         return fid_target(self.moments)
+
+    @cached_property
+    def kid_own(self) -> float:
+        return kid_own(self._rows)
+
+    @cached_property
+    def cmmd_own(self) -> float:
+        return cmmd_own(self._rows)
+
+    @cached_property
+    def radii(self) -> Array:
+        """(N,) of the balls around the reference's pictures."""
+        return radii(self._rows)
+
+    @property
+    def _rows(self) -> Array:
+        assert self.features is not None
+        return self.features
 
 
 @dataclass(frozen=True)
@@ -257,11 +275,12 @@ class _Parts:
 
     def _own(self, name: str, features: Array, against: Against, reference: Array) -> Array | None:
         if name == "kid":
-            return kid_values(features, reference)
+            return kid_values(features, reference, own=against.kid_own)
         if name == "cmmd":
-            return cmmd_values(features, reference)
+            return cmmd_values(features, reference, own=against.cmmd_own)
         if against.extractor not in self._manifolds:
-            self._manifolds[against.extractor] = prdc(features, reference)
+            found = prdc(features, reference, radii_of_reference=against.radii)
+            self._manifolds[against.extractor] = found
         balls = self._manifolds[against.extractor].balls
         if name == "precision":
             return (balls > 0).astype(np.float64)

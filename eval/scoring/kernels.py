@@ -46,36 +46,54 @@ def cmmd(features: Array, reference: Array, *, block: int = BLOCK) -> float:
     return float(cmmd_values(features, reference, block=block).mean())
 
 
-def kid_values(features: Array, reference: Array, *, block: int = BLOCK) -> Array:
+def kid_values(features: Array, reference: Array, *, own: float | None = None, block: int = BLOCK) -> Array:
     """The jackknife's pseudo-values of KID by rows of `features`, (N,): their mean is KID, their spread its error's.
 
     The reference is a given: only `features` are drawn. Raises ValueError as `kid`.
 
+    Args:
+        own: `kid_own` of the reference, where it is known already.
+
     Source: Arvesen, Jackknifing U-statistics (1969).
     """
     first, second = _checked(features, reference)
-    width = first.shape[1]
-
-    def cubic(x: Array, y: Array) -> Array:
-        base = x @ y.T / width + 1
-        return np.asarray(base * base * base)  # ten times as fast as a power
-
-    m = len(second)
-    own = _row_sums(second, second, cubic, block) - _diagonal(second, cubic, block)
-    return _pseudo_values(first, second, cubic, block) + float(own.sum()) / (m * (m - 1))
+    own = kid_own(reference, block=block) if own is None else own
+    return _pseudo_values(first, second, _cubic, block) + own
 
 
-def cmmd_values(features: Array, reference: Array, *, block: int = BLOCK) -> Array:
-    """The same of CMMD. Pairs of a row with itself, which are all alike, are no part of the spread."""
+def kid_own(reference: Array, *, block: int = BLOCK) -> float:
+    """KID's third term, of the reference (M, D) alone: its mean kernel over pairs of different rows."""
+    rows, _ = _checked(reference, reference)
+    own = _row_sums(rows, rows, _cubic, block) - _diagonal(rows, _cubic, block)
+    return float(own.sum()) / (len(rows) * (len(rows) - 1))
+
+
+def cmmd_values(features: Array, reference: Array, *, own: float | None = None, block: int = BLOCK) -> Array:
+    """The same of CMMD. Pairs of a row with itself, which are all alike, are no part of the spread.
+
+    Args:
+        own: `cmmd_own` of the reference, where it is known already.
+    """
     first, second = (unit(each) for each in _checked(features, reference))
-
-    # exp(-d) - 1 with expm1: at unit length d is at most 0.02, and 1 - d would lose six digits.
-    def gaussian(x: Array, y: Array) -> Array:
-        return np.asarray(np.expm1((x @ y.T - 1) / CMMD_SIGMA**2))
-
-    own = float(_row_sums(second, second, gaussian, block).sum()) / len(second) ** 2
-    values = _pseudo_values(first, second, gaussian, block, own_pairs=True)
+    own = cmmd_own(reference, block=block) if own is None else own
+    values = _pseudo_values(first, second, _gaussian, block, own_pairs=True)
     return np.asarray(CMMD_SCALE * (values + own))
+
+
+def cmmd_own(reference: Array, *, block: int = BLOCK) -> float:
+    """CMMD's third term, of the reference (M, D) alone, not scaled: its mean kernel over all pairs, less 1."""
+    rows = unit(_checked(reference, reference)[1])
+    return float(_row_sums(rows, rows, _gaussian, block).sum()) / len(rows) ** 2
+
+
+def _cubic(x: Array, y: Array) -> Array:
+    base = x @ y.T / x.shape[1] + 1
+    return np.asarray(base * base * base)  # ten times as fast as a power
+
+
+def _gaussian(x: Array, y: Array) -> Array:
+    # exp(-d) - 1 with expm1: at unit length d is at most 0.02, and 1 - d would lose six digits.
+    return np.asarray(np.expm1((x @ y.T - 1) / CMMD_SIGMA**2))
 
 
 def _pseudo_values(

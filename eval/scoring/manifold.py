@@ -31,10 +31,20 @@ class PRDC:
     """(N,) int: in how many of the reference's balls each picture lies; precision and density are means over it."""
 
 
-def prdc(features: Array, reference: Array, *, nearest_k: int = NEAREST_K, block: int = BLOCK) -> PRDC:
+def prdc(
+    features: Array,
+    reference: Array,
+    *,
+    radii_of_reference: Array | None = None,
+    nearest_k: int = NEAREST_K,
+    block: int = BLOCK,
+) -> PRDC:
     """All four for features (N, D) against reference features (M, D).
 
     A ball reaches from a row to its k-th nearest other row of its own set.
+
+    Args:
+        radii_of_reference: `radii` of the reference, where they are known already.
 
     Raises:
         ValueError: a side has no more than k rows, different widths, or values that are not finite.
@@ -45,7 +55,8 @@ def prdc(features: Array, reference: Array, *, nearest_k: int = NEAREST_K, block
     made, real = _checked(features, nearest_k), _checked(reference, nearest_k)
     if made.shape[1] != real.shape[1]:
         raise ValueError(f"features must have one width, got {features.shape} and {reference.shape}")
-    real_radius, made_radius = _radii(real, nearest_k, block), _radii(made, nearest_k, block)
+    real_radius = _radii(real, nearest_k, block) if radii_of_reference is None else radii_of_reference
+    made_radius = _radii(made, nearest_k, block)
     balls = np.zeros(len(made), dtype=np.int64)
     nearest = np.full(len(real), np.inf)
     recalled = np.zeros(len(real), dtype=bool)
@@ -62,6 +73,11 @@ def prdc(features: Array, reference: Array, *, nearest_k: int = NEAREST_K, block
         coverage=float((nearest < real_radius).mean()),
         balls=balls,
     )
+
+
+def radii(features: Array, *, nearest_k: int = NEAREST_K, block: int = BLOCK) -> Array:
+    """(N,) how far the ball of each row of features (N, D) reaches. Raises ValueError as `prdc`."""
+    return _radii(_checked(features, nearest_k), nearest_k, block)
 
 
 def _checked(features: Array, nearest_k: int) -> Array:

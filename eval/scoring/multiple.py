@@ -87,7 +87,7 @@ def max_t(
         return MaxT(means, errors, one)
     largest = _largest_shares(scores, spread, np.random.default_rng(seed), affordable(len(means), draws))
     share = float(np.quantile(largest, level, method="higher"))
-    found = math.sqrt((by.count - 1) * share**2 / max(1 - share**2, np.finfo(float).tiny))
+    found = math.sqrt((by.count - 1) * share**2 / max(1 - share**2, np.finfo(float).eps))
     all_pairs = student_critical(by.count - 1, 1 - (1 - level) / pairs)
     return MaxT(means, errors, min(max(found, one), all_pairs))
 
