@@ -24,6 +24,8 @@ from sdkit._errors import SdkitError
 INTERRUPTED = 130
 OPEN = ("metrics.weights.", "prompts.where.")
 """Keys below these are the user's own words, which Hydra takes only with a "++" before them."""
+_GUARD = re.compile(r"decide\.guards\.([^.=]+)\.(low|high)=(.*)")
+_SCORE = re.compile(r"decide\.scores\.([^.=]+)=(\{.*\})")
 SOME_FAILED = 3
 """Exit code of a sweep in which some cells have no result."""
 _NOISE = ("full_key:", "object_type=", "reference_type=", "To append")
@@ -156,8 +158,20 @@ def _reported(launch: Launch, merge: str) -> int:
 
 
 def opened(arguments: Sequence[str]) -> list[str]:
-    """The arguments, with what Hydra wants before keys that no schema can list."""
-    return [f"++{each}" if each.startswith(OPEN) else each for each in arguments]
+    """The arguments, with what Hydra wants of keys that no schema can list.
+
+    Guards and scores of the rule are records by the user's names, which Hydra takes only as one mapping.
+    """
+    found, mappings = [], dict[str, list[str]]()
+    for each in arguments:
+        guard, score = _GUARD.fullmatch(each), _SCORE.fullmatch(each)
+        if guard is not None:
+            mappings.setdefault("guards", []).append(f"{guard[1]}: {{{guard[2]}: {guard[3]}}}")
+        elif score is not None:
+            mappings.setdefault("scores", []).append(f"{score[1]}: {score[2]}")
+        else:
+            found.append(f"++{each}" if each.startswith(OPEN) else each)
+    return found + [f"+decide.{kind}={{{each}}}" for kind, several in mappings.items() for each in several]
 
 
 def refuse(message: str) -> int:

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
+from eval.accelerations import PRECISIONS, Interval
 from eval.deciding import to_decide, to_report
 from eval.records import (
     ConvergedPlan,
+    EnginePlan,
     ExecutionPlan,
     GridPlan,
     HardwarePlan,
@@ -30,6 +32,7 @@ from eval.records import (
 )
 from eval.schema import (
     ConvergedConfig,
+    EngineConfig,
     GridConfig,
     HardwareConfig,
     MetricsConfig,
@@ -40,9 +43,11 @@ from eval.schema import (
     SweepConfig,
     WindowConfig,
 )
+from eval.searching import to_search
 from eval.tracking.options import to_tracking
 from sdkit._checks import MAX_BATCH, MAX_SEED, check_guidance, check_prompts, check_range, check_side
 from sdkit._errors import InvalidRequest
+from sdkit._guidance import check_interval
 from sdkit._sampler_names import find_sampler
 
 if TYPE_CHECKING:
@@ -55,6 +60,7 @@ AUTO_BATCH = 16
 """Pictures made together where `hardware.batch=auto`: the search is a cell's own, and comes after its pictures."""
 PROMPT_KINDS = ("shapes", "file")
 EXECUTORS = ("local", "ray")
+ENGINES = ("shared", "percell")
 CONVERGED_SCORES = {"latent_rmse", "ssim"}
 T = TypeVar("T")
 
@@ -103,20 +109,21 @@ def to_plan(composed: DictConfig) -> Plan:
         raise InvalidRequest(
             f"the configuration must be made by conf/sweep.yaml, got {type(config).__name__}"
         )
-    grid = _grid(config.grid)
+    grid, metrics, decide = _grid(config.grid), to_metrics(config.metrics), to_decide(config.decide)
     plan = Plan(
         model=_model(config.model, config.hardware),
         prompts=to_prompts(config.prompts),
         reference=to_reference(config.reference),
-        metrics=to_metrics(config.metrics),
+        metrics=metrics,
         grid=grid,
         hardware=_hardware(config.hardware),
         folder="",
         windows=tuple(_window(each) for each in config.windows),
         execution=_execution(config),
         tracking=to_tracking(config.tracking),
-        decide=to_decide(config.decide),
+        decide=decide,
         report=to_report(config.report),
+        search=to_search(config.search, decide, metrics.scores),
     )
     # Timed pictures have the seeds after the scored ones.
     check_range("grid.seed", grid.seed, 0, MAX_SEED - len(plan.prompts.rows) - MAX_BATCH)
@@ -255,7 +262,33 @@ def _grid(grid: GridConfig) -> GridPlan:
         guidances=tuple(dict.fromkeys(guidances)),
         seed=grid.seed,
         shared_seed=grid.shared_seed,
+        guidance_intervals=_intervals(grid.guidance_interval, guidances),
+        precisions=_precisions(grid.precision),
     )
+
+
+def _intervals(given: object, guidances: Sequence[float]) -> tuple[Interval | None, ...]:
+    """The axis of noise levels; () without one."""
+    if given is None:
+        return ()
+    name = "grid.guidance_interval"
+    if not isinstance(given, list) or not given:
+        raise InvalidRequest(
+            f"{name} must be a list of [low, high] and null, got {given!r}; for example {name}=[null,[0.3,5]]"
+        )
+    found = [None if each is None else check_interval(each, name) for each in given]
+    if max(guidances) <= 1 and any(found):
+        raise InvalidRequest(f"{name} must come with a guidance scale above 1, got grid.guidance=[1] alone")
+    return tuple(dict.fromkeys(found))
+
+
+def _precisions(given: Sequence[str] | None) -> tuple[str, ...]:
+    """The axis of precisions; () without one."""
+    if given is None:
+        return ()
+    for name in _filled("grid.precision", given):
+        _one_of("grid.precision", name, PRECISIONS)
+    return tuple(dict.fromkeys(given))
 
 
 def _hardware(hardware: HardwareConfig) -> HardwarePlan:
@@ -324,7 +357,15 @@ def _execution(config: SweepConfig) -> ExecutionPlan:
         gpus_per_worker=executor.gpus_per_worker,
         address=executor.address,
         store=config.store,
+        engine=_engine(config.engine),
     )
+
+
+def _engine(config: EngineConfig) -> EnginePlan:
+    _one_of("engine.kind", config.kind, ENGINES)
+    if config.rows is not None:
+        check_range("engine.rows", config.rows, 1, 2 * MAX_BATCH)
+    return EnginePlan(config.kind, config.rows, config.share_first_calls)
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:

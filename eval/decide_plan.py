@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
+
+from sdkit._errors import InvalidRequest
+
+_SHARE = re.compile(r"([0-9.]+)\s*%")
 
 
 @dataclass(frozen=True)
@@ -14,6 +20,40 @@ class RuleScore:
     weight: float = 1.0
     margin: str = "0.5%"
     """How much of it may be given away for a lower cost: in the score's unit, or in per cent of the best value."""
+
+    @property
+    def share(self) -> float | None:
+        """The margin as a share of the best value, 0.005 for "0.5%"; None where it is a number."""
+        found = _SHARE.fullmatch(self.margin.strip())
+        return None if found is None else float(found[1]) / 100
+
+    def size(self, best: float) -> float | None:
+        """The margin in the score's unit; None where it is a percentage of nothing.
+
+        Args:
+            best: the score's best value.
+
+        Raises:
+            InvalidRequest: the margin is neither a number above 0 nor a percentage.
+        """
+        size = self._number if self.share is None else self.share * abs(best)
+        if size == 0 and self.share:
+            return None
+        if not 0 < size < math.inf:
+            raise InvalidRequest(
+                f"decide.scores.{self.name}.margin must be above 0, got {self.margin.strip()!r}"
+            )
+        return size
+
+    @property
+    def _number(self) -> float:
+        try:
+            return float(self.margin)
+        except ValueError as error:
+            raise InvalidRequest(
+                f"decide.scores.{self.name}.margin must be a number or a percentage such as 0.5%, "
+                f"got {self.margin.strip()!r}"
+            ) from error
 
 
 @dataclass(frozen=True)

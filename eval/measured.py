@@ -65,9 +65,9 @@ class Memory:
     """Peaks in bytes over one batch, in a pass of its own that is not timed."""
 
     gpu_allocated_bytes: int | None
-    """By torch's allocator, tensors only; the scorer's weights are taken off."""
+    """By torch's allocator, tensors only; the scorer's weights and other precisions' are taken off."""
     gpu_reserved_bytes: int | None
-    """By torch's allocator, with what it keeps for later; the scorer's weights are taken off."""
+    """By torch's allocator, with what it keeps for later; the scorer's weights and other precisions' are taken off."""
     process_peak_rss_bytes: int | None
     """Peak resident memory of the process during the pass, what it held before included; never a GPU's figure."""
     reason: str | None = None
@@ -76,7 +76,7 @@ class Memory:
     batch: int | None = None
     """Pictures in the pass."""
     unreliable: str | None = None
-    """Why the driver's figure must not be relied on; None where it may."""
+    """Why the driver's figure, or the process's, must not be relied on; None where they may."""
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ import json
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
+from eval.accelerations import Interval, Point, accelerated, counted, grid_points, series_text
 from eval.decide_plan import DecidePlan
 from eval.identity import Score
 from eval.measured import Measured, Memory, Timing
+from eval.search_plan import Drop, RaceRecord, SearchPlan
 
 SCHEMA_VERSION = 3
 """Raised when a stored cell can no longer be read as it was written; stored with every cell."""
@@ -111,7 +113,7 @@ class MetricsPlan:
 
 @dataclass(frozen=True)
 class GridPlan:
-    """The axes of the sweep: every sampler with every step count and every guidance scale."""
+    """The axes of the sweep: every sampler with every step count, every guidance scale, and so on."""
 
     samplers: tuple[str, ...]
     steps: tuple[int, ...]
@@ -119,6 +121,22 @@ class GridPlan:
     seed: int
     shared_seed: bool = False
     """True draws every picture from one seed, and so from one first noise, as MLPerf does."""
+    guidance_intervals: tuple[Interval | None, ...] = ()
+    """Noise levels at which guidance is applied, None for all of them; empty is no axis, and so None alone."""
+    precisions: tuple[str, ...] = ()
+    """Of `eval.accelerations.PRECISIONS`; empty is no axis: `ModelPlan.dtype`."""
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """Every setting, in the order of the cells."""
+        return grid_points(
+            self.samplers, self.steps, self.guidances, self.guidance_intervals, self.precisions
+        )
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """What figures draw a line each of: the samplers, and what they are accelerated by."""
+        return tuple(dict.fromkeys(point.series for point in self.points))
 
 
 @dataclass(frozen=True)
@@ -147,6 +165,18 @@ class HardwarePlan:
 
 
 @dataclass(frozen=True)
+class EnginePlan:
+    """How a worker makes pictures; the ways are equal to rounding."""
+
+    kind: str = "shared"
+    """"shared", one stream of full denoiser calls for all cells, or "percell", the plain path."""
+    rows: int | None = None
+    """Rows of a denoiser call; None is the measured default on a CPU, and twice `HardwarePlan.batch` elsewhere."""
+    share_first_calls: bool = True
+    """Whether first calls from the same noise and text are made once for all cells."""
+
+
+@dataclass(frozen=True)
 class ExecutionPlan:
     """Who does the work and where finished cells may come from. Decides no figure, so it names no folder."""
 
@@ -159,6 +189,7 @@ class ExecutionPlan:
     """Actors under Ray; None is one a GPU of the cluster."""
     cpus_per_worker: float | None = None
     gpus_per_worker: float | None = None
+    engine: EnginePlan = EnginePlan()
     address: str | None = None
     """Ray's head; None is the one of the environment, or a cluster of its own on this machine."""
     store: str | None = None
@@ -223,7 +254,7 @@ class ReportPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that one sweep does. Plans that differ by trackers or report alone share a folder and its cells."""
+    """Everything that one sweep does. Plans that differ by trackers, report or search alone share a folder."""
 
     model: ModelPlan
     prompts: PromptSet
@@ -238,13 +269,15 @@ class Plan:
     execution: ExecutionPlan = field(default_factory=ExecutionPlan)
     decide: DecidePlan = field(default_factory=DecidePlan)
     report: ReportPlan = ReportPlan()
+    search: SearchPlan = field(default_factory=SearchPlan)
 
     @property
     def asked(self) -> dict[str, object]:
         """All that decides a figure, as plain values: what names the run's folder."""
         found = asdict(self)
-        del found["decide"], found["execution"], found["tracking"], found["report"], found["folder"]
-        return found
+        for own in ("decide", "execution", "tracking", "report", "search", "folder"):
+            del found[own]
+        return found | {"grid": counted(asdict(self.grid))}
 
 
 @dataclass(frozen=True)
@@ -265,11 +298,20 @@ class Cell:
     device_type: str
     negative_prompt: str = ""
     shared_seed: bool = False
+    guidance_interval: Interval | None = None
+    """Noise levels at which guidance is applied; None is all of them."""
+    precision: str | None = None
+    """Its value on the grid's axis, which `dtype` then follows; None where there is no such axis."""
 
     @cached_property
     def key(self) -> str:
         """Sixteen hex digits; the same for the same pixels."""
-        return digest([PIXELS_VERSION, asdict(self)])[:16]
+        return digest([PIXELS_VERSION, self.asked])[:16]
+
+    @property
+    def asked(self) -> dict[str, object]:
+        """The fields by name, for hashes: an acceleration counts where there is one, so that older keys stay."""
+        return counted(asdict(self))
 
     def seeds(self, start: int, stop: int) -> tuple[int, ...]:
         """Seeds of the pictures `start`..`stop - 1`: one each, or the one that all share."""
@@ -281,13 +323,14 @@ class Cell:
 
     @property
     def series(self) -> str:
-        """What one line of a figure belongs to: the sampler."""
-        return self.sampler
+        """What one line of a figure belongs to: the sampler, and what it is accelerated by."""
+        return series_text(self.sampler, self.guidance_interval, self.precision)
 
     @property
     def label(self) -> str:
-        """ "sampler · steps · guidance", for people."""
-        return f"{self.sampler} · {self.steps} steps · g {self.guidance:g}"
+        """ "sampler · steps · guidance", for people, and whatever accelerates it."""
+        plain = f"{self.sampler} · {self.steps} steps · g {self.guidance:g}"
+        return plain + accelerated(self.guidance_interval, self.precision)
 
 
 @dataclass(frozen=True)
@@ -361,6 +404,14 @@ class Run:
     """What must be known before cells of different runs are compared, each a sentence."""
     planned: int | None = None
     """How many cells were asked for; None where the plan's grid tells."""
+    race: RaceRecord | None = None
+    """None where cells were not raced."""
+
+    @property
+    def dropped(self) -> tuple[Drop, ...]:
+        """What left the race, in that order, but for cells that have a result all the same."""
+        whole = {result.cell.key for result in self.results}
+        return tuple(drop for drop in (self.race.dropped if self.race else ()) if drop.key not in whole)
 
 
 def digest(value: object) -> str:

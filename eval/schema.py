@@ -81,6 +81,8 @@ class GridConfig:
     guidance: list[float] = MISSING
     seed: int = 0
     shared_seed: bool = False
+    guidance_interval: Any = None
+    precision: list[str] | None = None
 
 
 @dataclass
@@ -106,6 +108,13 @@ class ExecutorConfig:
     cpus_per_worker: float | None = None
     gpus_per_worker: float | None = None
     address: str | None = None
+
+
+@dataclass
+class EngineConfig:
+    kind: str = MISSING
+    rows: int | None = None
+    share_first_calls: bool = True
 
 
 @dataclass
@@ -159,6 +168,14 @@ class DecideConfig:
 
 
 @dataclass
+class SearchConfig:
+    kind: str = MISSING
+    first: int = 16
+    growth: float = 2.0
+    confidence: float = 0.95
+
+
+@dataclass
 class ReportConfig:
     filmstrips: int = 1
     frames: int = 8
@@ -174,8 +191,10 @@ class SweepConfig:
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     grid: GridConfig = field(default_factory=GridConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     decide: DecideConfig = field(default_factory=DecideConfig)
     report: ReportConfig = field(default_factory=ReportConfig)

@@ -4,13 +4,15 @@ Runs every cell of the grid, scores and times it, and writes one folder below re
 and report.html. The same command again takes up what is whole. With `-m` each point of the outer axes is a
 job with a folder of its own: `-m model=sd15,sdxl`. Exit code: 0 when every cell has its result, 3 when some failed
 or the disk gave out, 2 when the command cannot be met, 130 or 143 when it was stopped by SIGINT or SIGTERM; with
-`-m` the highest of the jobs'.
+`-m` the highest of the jobs'. A cell that `search=racing` drops on the way is no failure.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +63,7 @@ def _sweep(plan: Plan, config_yaml: str, folder: RunFolder, log: RunLog) -> int:
     from eval.running.executors import make_pool
     from eval.running.mirror import open_mirror
     from eval.running.progress import duration
+    from eval.running.racing import RaceRun
     from eval.running.reuse import other_runs
     from eval.running.runner import GridRun, progress_of
     from eval.running.stopping import stopping
@@ -79,7 +82,10 @@ def _sweep(plan: Plan, config_yaml: str, folder: RunFolder, log: RunLog) -> int:
         mirror = open_mirror(plan.execution.store, folder.root.name)
         with trackers, stopping() as stop:
             trackers.started(plan, config_yaml, described.environment, described.cells)
-            run = GridRun(
+            search: Callable[..., GridRun] = (
+                partial(RaceRun, plan=plan) if plan.search.kind == "racing" else GridRun
+            )
+            run = search(
                 pool,
                 folder,
                 described,
@@ -94,11 +100,11 @@ def _sweep(plan: Plan, config_yaml: str, folder: RunFolder, log: RunLog) -> int:
     finally:
         pool.close()
     done = rebuild(folder.root)
-    print(f"\n{winners_text(done.run, done.found.decision)}\n\n{_accounts(results)}")
+    print(f"\n{winners_text(done.run, done.found.decision)}\n\n{_accounts(results, len(done.run.dropped))}")
     for line in (*described.notes, *plan.prompts.notes, *log.notes, *window_lines(results, plan.windows)):
         print(line)
     took = duration(time.monotonic() - started)
-    log.say(f"ended: {_accounts(results)}; {took}")
+    log.say(f"ended: {_accounts(results, len(done.run.dropped))}; {took}")
     print(f"report: {shown(str(done.report))}\ntime: {took}")
     exit_code = SOME_FAILED if any(result.error for result in results) else 0
     for line in trackers.finished(exit_code):
@@ -113,10 +119,12 @@ def main(arguments: list[str] | None = None) -> int:
     return run_command(sweep, "sweep", given, CONF, merge="python eval/report.py")
 
 
-def _accounts(results: tuple[CellResult, ...]) -> str:
-    """How many cells were computed, reused and failed, with the first reason."""
+def _accounts(results: tuple[CellResult, ...], dropped: int) -> str:
+    """How many cells were computed, reused, dropped by a race, and failed, with the first reason."""
     reused, failed = sum(r.reused for r in results), [r for r in results if r.error]
     parts = [f"{len(results) - reused - len(failed)} cells computed", f"{reused} whole cells reused"]
+    if dropped:
+        parts.append(f"{dropped} cells dropped on the way")
     if failed:
         parts.append(
             f"{len(failed)} of {len(results)} cells FAILED, first {failed[0].cell.label}: {failed[0].error}"

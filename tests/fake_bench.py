@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from eval.running.converged import ConvergedRuns
 from eval.running.grid import grid_cells
 from eval.running.mirror import open_mirror
 from eval.running.pool import LocalPool, Pool
+from eval.running.precision import Loaded, model_options
 from eval.running.processes import serve
 from eval.running.ray_pool import Actor
 from eval.running.runner import GridRun, OnDone, progress_of
@@ -105,7 +106,9 @@ class FakeGenerator:
         self.made.append((asked["sampler"], asked["guidance_scale"], tuple(asked["seeds"])))
         pictures, latents = [], []
         for seed in asked["seeds"]:
-            name = f"{seed} {asked['sampler']} {asked['steps']} {asked['guidance_scale']}".encode()
+            how = (asked.get("guidance_interval"), None if self.dtype == "float32" else self.dtype)
+            named = f"{seed} {asked['sampler']} {asked['steps']} {asked['guidance_scale']}"
+            name = (named + (str(how) if any(how) else "")).encode()
             rng = np.random.default_rng(int.from_bytes(hashlib.sha256(name).digest()[:8]))
             pictures.append(rng.integers(0, 256, (3, HEIGHT, WIDTH), dtype=np.uint8))
             latents.append(rng.normal(size=(1, 2, 2)).astype(np.float32))
@@ -132,6 +135,10 @@ class FakeScorer:
 
 def bench(asked: Plan, folder: RunFolder, generator: FakeGenerator) -> Bench:
     text = Text(tuple(range(len(asked.prompts.texts))))
+    precise = {
+        name: Loaded(replace(generator, dtype=model_options(name).dtype), text)  # type: ignore[arg-type]
+        for name in asked.grid.precisions
+    }
     rules = Rules(
         scores=asked.metrics.scores,
         extractors=("fake",),
@@ -149,10 +156,25 @@ def bench(asked: Plan, folder: RunFolder, generator: FakeGenerator) -> Bench:
         generator,  # type: ignore[arg-type]
         lambda start, stop: rows_of(text, asked.prompts, start, stop),
         folder.root / "converged",
+        {
+            name: (each.generator, lambda start, stop: rows_of(text, asked.prompts, start, stop))
+            for name, each in precise.items()
+        },
     )
     cells = grid_cells(asked, generator)  # type: ignore[arg-type]
     scorer: Any = FakeScorer(rules)
-    return Bench(asked, generator, text, scorer, folder, cells, {"python": "3"}, runs)  # type: ignore[arg-type]
+    return Bench(
+        asked,
+        generator,
+        text,
+        scorer,
+        folder,
+        cells,
+        {"python": "3"},
+        runs,
+        getattr(generator, "engine", None),
+        precise=precise,  # type: ignore[arg-type]
+    )
 
 
 def fake_pool(asked: Plan, root: str, generator: FakeGenerator | None = None) -> LocalPool:
@@ -235,6 +257,7 @@ def run(
     elsewhere: Sequence[Path] = (),
     on_done: OnDone = lambda result: None,
     pool: Pool | None = None,
+    kind: Callable[..., GridRun] = GridRun,
 ) -> GridRun:
     """One pass over the plan's grid in this process; the run, with its results."""
     asked, said = asked or plan(root), [] if said is None else said
@@ -244,7 +267,7 @@ def run(
     folder = RunFolder(root, said.append)
     folder.tidy()
     folder.write_head(asked, "", {}, described.cells)
-    made = GridRun(
+    made = kind(
         pool,
         folder,
         described,

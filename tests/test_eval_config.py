@@ -158,6 +158,20 @@ def test_keys_of_the_users_own_words_need_no_sign_of_hydras(ask: Ask, tmp_path: 
     assert ask(*opened(asked)).prompts.texts == ("a cat",)
 
 
+def test_guards_and_scores_of_the_rule_are_given_by_name(ask: Ask) -> None:
+    asked = [
+        "decide.guards.clipped.high=0.02",
+        "decide.guards.clipped.low=0.01",
+        "decide.guards.judge_all.low=0.9",
+    ]
+    decide = ask(*opened([*asked, "decide.scores.kid={weight: 2, margin: 3%}"])).decide
+    assert [(each.score, each.low, each.high) for each in decide.guards] == [
+        ("clipped", 0.01, 0.02),
+        ("judge_all", 0.9, None),
+    ]
+    assert [each.name for each in decide.scores] == ["clip_score", "fid", "kid"]
+
+
 def test_importing_the_harness_loads_no_torch() -> None:
     code = "import sys, eval.config; print([name for name in ('torch', 'diffusers') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

@@ -54,8 +54,9 @@ def test_it_knows_what_is_whole_here_what_is_begun_and_what_lies_in_another_run(
     for path in cells.rglob("cell.json"):
         path.unlink()
     next(cells.rglob("000002-*.npz")).unlink()
-    assert sweep.main([*command, "plan=true"]) == 0
+    assert sweep.main([*command, "search=racing", "plan=true"]) == 0
     said = capsys.readouterr().out
+    assert "settings are dropped on the way, so what follows is the most that it can come to" in said
     assert "2 of 4 pictures" in said
     assert "2 cells, 0 whole; 2 pictures to make" in said
 

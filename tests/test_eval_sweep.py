@@ -15,7 +15,7 @@ from eval.running import bench
 from eval.running.store import RunFolder, load_features, load_run
 from eval.scoring import weights
 from eval.scoring.uncertainty import mean_interval
-from sdkit import InvalidPixels
+from sdkit import InvalidPixels, InvalidRequest
 
 SMALL = [
     "grid.sampler=[ddim]",
@@ -50,6 +50,9 @@ class _Watched:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
+
+    def denoiser(self, text: Any, **size: Any) -> Any:
+        raise InvalidRequest("calls of `sample` are watched here")
 
     def sample(self, text: Any, **asked: Any) -> Any:
         if asked["guidance_scale"] == self.fail_at:
@@ -252,8 +255,8 @@ def test_one_shared_seed_gives_one_prompt_one_picture(command: list[str], tmp_pa
     rows = run.images[run.results[0].cell.key]
     assert {row.seed for row in rows} == {0}
     first, other, again = (np.asarray(Image.open(tmp_path / "run" / row.path)) for row in rows)
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
+    apart = [np.abs(first.astype(int) - each).max() for each in (again, other)]
+    assert apart[0] <= 1 < apart[1], "the same to rounding, wherever its rows stand in a call"
 
 
 def test_scores_are_held_against_published_windows(

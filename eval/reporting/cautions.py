@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from eval.records import CellResult, Run
 from eval.reporting.decide import Decision
+from eval.reporting.dropped import race_cautions
 from eval.reporting.evidence import FEW_IMAGES
 from eval.reporting.findings import Findings
 
@@ -22,7 +23,8 @@ _READERS = {
 
 def cautions(run: Run, found: Findings) -> tuple[str, ...]:
     """Sentences about the pictures and prompts that the decision rests on, the gravest first."""
-    return (*_few(found), *_cut(run), *_noisy(run, found.decision))
+    raced = race_cautions(run, found.quality.parts)
+    return (*_few(found), *_cut(run), *raced, *_noisy(run, found.decision))
 
 
 def _few(found: Findings) -> list[str]:
@@ -82,7 +84,9 @@ def _same_work(timed: Sequence[CellResult]) -> float | None:
             cell.width,
             cell.height,
             cell.dtype,
+            cell.precision,
             cell.guidance > 1,
+            cell.guidance_interval,
         )
         groups.setdefault((*place, result.model_evals), []).append(result.timing.latency_p50_s)
     return max((max(each) / min(each) - 1 for each in groups.values() if len(each) > 1), default=None)

@@ -10,6 +10,7 @@ from typing import Literal
 
 import pandas as pd
 
+from eval.reporting.accelerated import COLUMNS as ACCELERATED
 from eval.scoring.catalogue import CATALOGUE, base_name, unmarked
 
 Table = Literal["cells", "images", "comparisons"]
@@ -18,8 +19,9 @@ Columns = dict[str, str]
 
 PLACE: Columns = {"model": "str", "run": "str"}
 """Before all others, in tables of merged runs only."""
+SETTING: Columns = {"key": "str", "sampler": "str", "steps": "Int64", "guidance": "Float64"}
 CELL: Columns = {
-    "key": "str", "sampler": "str", "steps": "Int64", "guidance": "Float64", "model_evals": "Int64",
+    "model_evals": "Int64",
     "images": "Int64", "seed": "UInt64", "width": "Int64", "height": "Int64", "device": "str", "dtype": "str",
 }  # fmt: skip
 TIMING: Columns = {
@@ -55,17 +57,19 @@ COMPARISON: Columns = {
     "method": "str", "n": "Int64", "unreliable": "str", "reason": "str", "cell_key": "str", "best_key": "str",
 }  # fmt: skip
 FIXED: dict[Table, Columns] = {
-    "cells": PLACE | CELL | COST, "images": PLACE | IMAGE, "comparisons": COMPARISON
+    "cells": PLACE | SETTING | ACCELERATED | CELL | COST, "images": PLACE | IMAGE, "comparisons": COMPARISON
 }  # fmt: skip
 
 
-def cell_columns(names: Iterable[str], *, placed: bool) -> Columns:
+def cell_columns(names: Iterable[str], *, placed: bool, accelerated: bool = False) -> Columns:
     """Of `cells.csv`, for scores of these names.
 
     Args:
         placed: the cells are of merged runs.
+        accelerated: some of them have a guidance interval or a precision.
     """
-    return (PLACE if placed else {}) | CELL | score_columns(names) | COST
+    setting = SETTING | (ACCELERATED if accelerated else {})
+    return (PLACE if placed else {}) | setting | CELL | score_columns(names) | COST
 
 
 def image_columns(values: Iterable[str], attributes: Iterable[str], *, placed: bool) -> Columns:

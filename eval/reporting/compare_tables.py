@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from eval.reporting.accelerated import COLUMNS as ACCELERATED
+from eval.reporting.accelerated import accelerated, fields
 from eval.reporting.before_after import Against, BeforeAfter
 from eval.reporting.changes import Change, Overall
 from eval.reporting.gates import Outcome
@@ -24,15 +26,18 @@ COLUMNS = {
     "verdict": "str", "n": "Int64", "method": "str", "caution": "str", "reason": "str",
     "gates": "str", "gates_broken": "str",
 }  # fmt: skip
+"""Behind them stand a setting's accelerations, where some setting has any."""
 
 
 def compare_frame(compared: BeforeAfter) -> pd.DataFrame:
     """One row a run, a setting that both have, and a measure; what is not known is missing (NA), never 0."""
-    rows = []
+    rows: list[dict[str, object]] = []
     for against in compared.others:
         broken = [(each, {id(change) for change in each.broken}) for each in against.outcomes]
         rows += [_row(against, change, broken) for change in against.changes]
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    cells = [pair.before.cell for against in compared.others for pair in against.pairs.pairs]
+    columns = COLUMNS | (ACCELERATED if accelerated(cells) else {})
+    return pd.DataFrame(rows, columns=list(columns)).astype(columns)
 
 
 def compare_json(compared: BeforeAfter) -> bytes:
@@ -61,7 +66,7 @@ def _row(against: Against, change: Change, broken: Sequence[tuple[Outcome, set[i
     return {
         "run": against.after.letter, "name": against.after.name,
         "cell_key": cell.key, "other_cell_key": change.pair.after.cell.key,
-        "sampler": cell.sampler, "steps": cell.steps, "guidance": cell.guidance,
+        "sampler": cell.sampler, "steps": cell.steps, "guidance": cell.guidance, **fields(cell),
         "width": cell.width, "height": cell.height,
         "measure": measure.name, "unit": measure.unit, "higher_is_better": measure.higher_is_better,
         "before": change.before, "after": change.after, "difference": change.difference,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from eval.accelerations import setting
 from eval.records import Plan, Run
 from eval.reporting import axes
 from eval.reporting.costs import LIMITED, cost_for, guarded
@@ -99,6 +100,7 @@ def _setting(decision: Decision, plan: Plan) -> Mapping[str, object] | None:
         "sampler": cell.sampler,
         "steps": cell.steps,
         "guidance": cell.guidance,
+        **setting(cell.guidance_interval, cell.precision),
         "cost": decision.cost.of(decision.chosen),
     }
 

@@ -79,7 +79,7 @@ def device_panels(run: Run) -> tuple[DevicePanels, ...]:
         if result.error is None and result.measured is not None:
             by_device.setdefault(result.device, []).append(result)
     groups = (
-        DevicePanels(device, _panels(found, run.plan.grid.samplers, place))
+        DevicePanels(device, _panels(found, run.plan.grid.series, place))
         for place, (device, found) in enumerate(by_device.items())
     )
     return tuple(group for group in groups if group.panels)

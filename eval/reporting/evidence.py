@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from eval.accelerations import in_words
 from eval.identity import Score
 from eval.records import CellResult, Plan
 from eval.reporting import axes
@@ -32,8 +33,10 @@ def sentence(decision: Decision) -> str:
             f"the best of the cheapest settings (costs within {100 * TIE:g} % count as equal) that are shown"
         )
     within = " of those within the limits" if decision.unlimited else ""
+    cell = chosen.cell
+    how = in_words(cell.guidance_interval, cell.precision)
     return (
-        f"Use {mark}{chosen.cell.sampler} with {chosen.cell.steps} steps at guidance {chosen.cell.guidance:g}{price}: "
+        f"Use {mark}{cell.sampler} with {cell.steps} steps at guidance {cell.guidance:g}{how}{price}: "
         f"{which} to be as good as the best{within} to within the margin."
     )
 
@@ -58,8 +61,10 @@ def code(decision: Decision, plan: Plan, plans: dict[str, Plan] | None = None) -
         "sampler": cell.sampler,
         "steps": cell.steps,
         "guidance_scale": float(cell.guidance),
+        "guidance_interval": cell.guidance_interval,
         "width": cell.width if model.width else None,
         "height": cell.height if model.height else None,
+        "quantise": "fp8" if cell.precision == "fp8" else None,
         "dtype": None if cell.dtype == "float32" and cell.device_type == "cpu" else cell.dtype,
     }
     words = ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)

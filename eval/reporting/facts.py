@@ -19,7 +19,8 @@ def facts(run: Run) -> list[tuple[str, str]]:
         for label, value in _plan_facts(plan):
             found.setdefault(label, {})[value] = None
     joined = {label: "; ".join(filter(None, values)) for label, values in found.items()}
-    joined["Device"] = f"{', '.join(devices) or run.plan.model.device}, {run.plan.model.dtype}"
+    formats = ", ".join(run.plan.grid.precisions) or run.plan.model.dtype
+    joined["Device"] = f"{', '.join(devices) or run.plan.model.device}, {formats}"
     joined["Size"] = ", ".join(f"{width} × {height}" for width, height in sizes)
     return [(label, value) for label, value in joined.items() if value]
 
@@ -78,15 +79,15 @@ def _reference(plan: Plan) -> str:
 
 
 def tally(run: Run) -> dict[str, int]:
-    """Counts of cells: planned, done, failed, and not on disk yet; and of pictures."""
-    grid = run.plan.grid
-    asked = run.planned or len(grid.samplers) * len(grid.steps) * len(grid.guidances)
+    """Counts of cells: planned, done, failed, dropped by a race, and not on disk yet; and of pictures."""
+    asked = run.planned or len(run.plan.grid.points)
     planned = max(asked, len(run.results))
     failed = sum(result.error is not None for result in run.results)
     return {
         "planned": planned,
         "done": len(run.results) - failed,
         "failed": failed,
-        "waiting": planned - len(run.results),
+        "dropped": len(run.dropped),
+        "waiting": planned - len(run.results) - len(run.dropped),
         "pictures": sum(len(rows) for rows in run.images.values()),
     }

@@ -38,7 +38,7 @@ def quality_against_cost(run: Run, name: str) -> go.Figure:
     figure = canvas.blank()
     front = pareto_front(costs, column)
     figure.add_trace(_front_trace([results[i] for i in front], cost, name))
-    for place, sampler in enumerate(run.plan.grid.samplers):
+    for place, sampler in enumerate(run.plan.grid.series):
         mine = [i for i, r in enumerate(results) if r.cell.series == sampler and costs[i] is not None]
         figure.add_trace(
             go.Scatter(
@@ -69,7 +69,7 @@ def clip_against_fid(run: Run) -> go.Figure:
         1, max(len(counts), 1), shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.03
     )
     for column, steps in enumerate(counts, start=1):
-        for place, sampler in enumerate(run.plan.grid.samplers):
+        for place, sampler in enumerate(run.plan.grid.series):
             line = [i for i, r in enumerate(results) if (r.cell.series, r.cell.steps) == (sampler, steps)]
             line.sort(key=lambda i: results[i].cell.guidance)
             look = _look(place, sampler) | {"showlegend": column == 1, "legendgroup": sampler}
@@ -135,7 +135,7 @@ def score_against_steps(run: Run, name: str) -> go.Figure:
     """
     results, column = run.results, axes.column(run.results, name)
     figure, drawn = canvas.blank(), set[int]()
-    for place, sampler in enumerate(run.plan.grid.samplers):
+    for place, sampler in enumerate(run.plan.grid.series):
         counts = sorted({r.cell.steps for r in results if r.cell.series == sampler})
         best = [
             column.best_of(

@@ -10,6 +10,7 @@ import pandas as pd
 from eval.identity import Score
 from eval.measured import Curve, Measured
 from eval.records import CellResult, ImageRow
+from eval.reporting.accelerated import accelerated, fields
 from eval.reporting.axes import score_names, separated
 from eval.reporting.columns import (
     COMPARISON,
@@ -36,7 +37,8 @@ def cells_frame(results: Sequence[CellResult]) -> pd.DataFrame:
     """
     results = separated(results)
     names = score_names(results)
-    columns = cell_columns(names, placed=_placed(results))
+    limited = accelerated(result.cell for result in results)
+    columns = cell_columns(names, placed=_placed(results), accelerated=limited)
     return framed([_cell_row(result, names) for result in results], columns)
 
 
@@ -71,7 +73,7 @@ def comparisons_frame(comparisons: Sequence[Comparison]) -> pd.DataFrame:
 
 def _cell_row(result: CellResult, names: Iterable[str]) -> dict[str, object]:
     cell = result.cell
-    row: dict[str, object] = _place(result) | {
+    row: dict[str, object] = _place(result) | fields(cell) | {
         "key": cell.key, "sampler": cell.sampler, "steps": cell.steps, "guidance": cell.guidance,
         "model_evals": result.model_evals, "images": cell.count, "seed": cell.seed,
         "width": cell.width, "height": cell.height, "device": result.device, "dtype": cell.dtype,

@@ -11,6 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from eval.records import Cell, Run
+from eval.reporting import accelerated
 from eval.reporting.merging import PlacedCell
 from eval.reporting.picture_files import CellFiles, address, cell_files
 from eval.reporting.pictures import (
@@ -135,7 +136,10 @@ def _cells(
     """One column a fact, one row a cell, in the grid's order."""
     homes = list(dict.fromkeys(each.home for each in files))
     names = list(plan.own)
-    marks = [dict(cell.marks) if isinstance(cell, PlacedCell) else {} for cell in cells]
+    marks = [
+        (dict(cell.marks) if isinstance(cell, PlacedCell) else {}) | own
+        for cell, own in zip(cells, accelerated.marks(cells), strict=True)
+    ]
     own_keys = [each.own_key for each in files]
     keys = [cell.key for cell in cells]
     return {

@@ -66,7 +66,7 @@ def heat_maps(run: Run, name: str) -> go.Figure:
         Incomparable: two keys meet under the name.
     """
     results, column = run.results, axes.column(run.results, name)
-    samplers = [s for s in run.plan.grid.samplers if any(r.cell.series == s for r in results)]
+    samplers = [s for s in run.plan.grid.series if any(r.cell.series == s for r in results)]
     steps = sorted({result.cell.steps for result in results})
     guidances = sorted({result.cell.guidance for result in results})
     columns, scale = columns_of(samplers), _Scale.of(column)

@@ -12,6 +12,7 @@ from eval.records import Run
 from eval.reporting.cautions import cautions
 from eval.reporting.decision_json import page_json
 from eval.reporting.device_panels import device_panels
+from eval.reporting.dropped import dropped_cells
 from eval.reporting.facts import facts, holds_for, tally
 from eval.reporting.failings import failings
 from eval.reporting.findings import Findings
@@ -90,6 +91,7 @@ def render(
             merged=bool(run.plans),
             one_draw=same_pictures(run.plans),
             sheet=sheet(run.results, decision.verdicts),
+            dropped=dropped_cells(run),
             failed=tuple(result for result in run.results if result.error is not None),
             entries=score_entries(run),
             costs=cost_entries(run),

@@ -39,6 +39,11 @@ def merge_notes(plans: Mapping[str, Plan], results: Sequence[CellResult], once: 
         )
     if differ := _differ(plans, lambda plan: repr(plan.hardware), lambda plan: _hardware(plan.hardware)):
         found.append(f"Speed was measured in different ways ({differ}).")
+    raced = [name for name, plan in plans.items() if plan.search.kind == "racing"]
+    if raced:
+        found.append(
+            f"Settings may have been dropped on the way ({', '.join(raced)}): a run's own report says which, and why."
+        )
     if once:
         found.append(f"Taken once, as two runs hold the same: {once} {'cell' if once == 1 else 'cells'}.")
     return tuple(found)

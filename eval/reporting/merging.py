@@ -36,7 +36,7 @@ class PlacedCell(Cell):
     @property
     def series(self) -> str:
         """ "sdxl · NVIDIA H200 · euler": what one line of a figure belongs to."""
-        return " · ".join([*(value for _, value in self.marks), self.sampler])
+        return " · ".join([*(value for _, value in self.marks), super().series])
 
     @property
     def label(self) -> str:
@@ -200,7 +200,7 @@ def _joined(texts: Iterator[str]) -> str:
 
 
 def _asked(plan: Plan) -> int:
-    return len(plan.grid.samplers) * len(plan.grid.steps) * len(plan.grid.guidances)
+    return len(plan.grid.points)
 
 
 def _environment(runs: Mapping[str, Run]) -> dict[str, str]:

@@ -97,7 +97,7 @@ def _limit_field(limited: Limited, values: Sequence[float], limit: float | None)
 def _looks(run: Run) -> dict[str, dict[str, str]]:
     return {
         sampler: {"colour": canvas.colour(place), "marker": canvas.marker(place)}
-        for place, sampler in enumerate(run.plan.grid.samplers)
+        for place, sampler in enumerate(run.plan.grid.series)
     }
 
 

@@ -6,8 +6,6 @@ different units add up, and a cell that lies one below another has lost as much 
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -22,9 +20,7 @@ from eval.reporting.shared_rows import SEED, Array, Images, clusters_of, places_
 from eval.scoring.best import Bounds, bounds
 from eval.scoring.catalogue import base_name
 from eval.scoring.uncertainty import Units, unit_scores, units
-from sdkit._errors import InvalidRequest, SdkitError
-
-_SHARE = re.compile(r"([0-9.]+)\s*%")
+from sdkit._errors import SdkitError
 
 
 @dataclass(frozen=True)
@@ -265,27 +261,11 @@ def _apart(results: Sequence[CellResult], common: Collection[str], names: Sequen
 def _part(score: RuleScore, name: str, results: Sequence[CellResult]) -> Part | None:
     """None where the margin is a percentage of nothing."""
     column = axes.column(results, name)
-    text, best = score.margin.strip(), column.best
-    share = _SHARE.fullmatch(text)
-    if share is None:
-        size, words = _number(text, score.name), text
-    else:
-        value = 0.0 if best is None else column.values[best] or 0.0
-        size, words = float(share[1]) / 100 * abs(value), f"{float(share[1]):g} % of the best"
-        if size == 0 and float(share[1]) > 0:
-            return None
-    if not 0 < size < math.inf:
-        raise InvalidRequest(f"decide.scores.{score.name}.margin must be above 0, got {text!r}")
+    size = score.size(0.0 if column.best is None else column.values[column.best] or 0.0)
+    if size is None:
+        return None
+    words = score.margin.strip() if score.share is None else f"{100 * score.share:g} % of the best"
     return Part(name, score.weight, size, words, bool(column.higher_is_better))
-
-
-def _number(text: str, name: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise InvalidRequest(
-            f"decide.scores.{name}.margin must be a number or a percentage such as 0.5%, got {text!r}"
-        ) from error
 
 
 def _why_apart(result: CellResult, names: Sequence[str]) -> str:

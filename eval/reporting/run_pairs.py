@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from eval.accelerations import Point
 from eval.records import Cell, CellResult, ImageRow, Plan, Run
 from eval.reporting.shared_rows import Array
 from eval.scoring.moments import Moments
 
 Asked = tuple[object, ...]
-_PARTS = ("sampler", "steps", "guidance", "size", "prompts", "pictures", "seeds", "negative prompt")
+_PARTS = ("sampler", "steps", "guidance", "size", "prompts", "pictures", "seeds", "negative prompt",
+          "guidance interval", "precision")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ class RunPairs:
 def pair_runs(before: Side, after: Side) -> RunPairs:
     """The settings of the two by what was asked: model, library, device and number format may differ.
 
-    Sampler, steps, guidance, size, prompts, seeds and negative prompt are alike in a pair. Two models that were
+    Sampler, steps, guidance, its interval, a precision of the grid's axis, size, prompts, seeds and negative prompt
+    are alike in a pair. Two models that were
     each run at one size, their own, pair off at different sizes.
     """
     sized = not _two_sizes(before.run, after.run)
@@ -113,6 +116,7 @@ def _asked(cell: Cell, sized: bool) -> Asked:
     seeds = f"{cell.seed} for all" if cell.shared_seed else f"from {cell.seed}"
     return (
         cell.sampler, cell.steps, cell.guidance, size, cell.prompts_digest, cell.count, seeds, cell.negative_prompt,
+        cell.guidance_interval, cell.precision,
     )  # fmt: skip
 
 
@@ -140,9 +144,7 @@ def _why(other: str, asked: Asked, near: Sequence[Asked], unfinished: bool) -> s
 def _was_asked(plan: Plan, cell: Cell) -> bool:
     grid = plan.grid
     return (
-        cell.sampler in grid.samplers
-        and cell.steps in grid.steps
-        and cell.guidance in grid.guidances
+        Point(cell.sampler, cell.steps, cell.guidance, cell.guidance_interval, cell.precision) in grid.points
         and cell.prompts_digest == plan.prompts.digest
         and (cell.seed, cell.shared_seed) == (grid.seed, grid.shared_seed)
     )

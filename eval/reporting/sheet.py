@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from eval.records import CellResult
-from eval.reporting import axes
+from eval.reporting import accelerated, axes
 from eval.reporting.decide import Verdict
 from eval.reporting.merging import PlacedCell
 from eval.scoring.catalogue import base_name
@@ -105,6 +105,7 @@ def sheet(results: Sequence[CellResult], verdicts: Mapping[str, Verdict] | None 
         _text("Sampler", "", [result.cell.sampler for result in results]),
         _number("Steps", "Steps asked for", [float(r.cell.steps) for r in results], exact=True),
         _number("Guidance", "Guidance scale; 1 is off", [r.cell.guidance for r in results], exact=True),
+        *_marked(accelerated.marks([result.cell for result in results])),
         _verdicts([verdicts.get(result.cell.key) for result in results]),
         _number("Evals", "Denoiser calls a picture", _take(results, axes.EVALUATIONS.of), exact=True),
         *(_score(results, name) for name in axes.known_names(results)),
@@ -120,7 +121,10 @@ def sheet(results: Sequence[CellResult], verdicts: Mapping[str, Verdict] | None 
 
 def _marks(results: Sequence[CellResult]) -> list[_Measure]:
     """A column for whatever tells merged runs apart."""
-    marks = [dict(r.cell.marks) if isinstance(r.cell, PlacedCell) else {} for r in results]
+    return _marked([dict(r.cell.marks) if isinstance(r.cell, PlacedCell) else {} for r in results])
+
+
+def _marked(marks: Sequence[Mapping[str, str]]) -> list[_Measure]:
     headings = dict.fromkeys(heading for each in marks for heading in each)
     return [_text(heading, "", [each.get(heading, "") for each in marks]) for heading in headings]
 

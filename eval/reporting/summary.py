@@ -9,6 +9,7 @@ from eval.reporting import axes
 from eval.reporting.axes import CLIP
 from eval.reporting.cautions import cautions
 from eval.reporting.decide import Decision, Membership
+from eval.reporting.dropped import dropped_cells
 from eval.reporting.evidence import code, evidence, sentence
 from eval.reporting.findings import Findings
 from eval.reporting.markdown import bullets, escaped, fenced, grid
@@ -38,6 +39,7 @@ def summary(run: Run, found: Findings, files: Sequence[str] = FILES) -> str:
         _winners(results),
         _front(results, decision),
         _failures(results),
+        _dropped(run),
         "Files: " + ", ".join(f"[{name}]({name})" for name in files) if files else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -93,6 +95,13 @@ def _failures(results: Sequence[CellResult]) -> str:
     more = [f"{len(failed) - MAX_FAILURES} more, in cells.csv"] if len(failed) > MAX_FAILURES else []
     title = f"### {len(failed)} of {len(results)} settings failed"
     return f"{title}\n\n{bullets([*failed[:MAX_FAILURES], *more], 200)}"
+
+
+def _dropped(run: Run) -> str:
+    """Which cells a race has left behind, and why."""
+    rows = [(each.label, each.why) for each in dropped_cells(run)]
+    title = f"### {len(rows)} settings dropped on the way"
+    return f"{title}\n\n{grid(('setting', 'why'), rows)}" if rows else ""
 
 
 def _measures(results: Sequence[CellResult]) -> list[str]:

@@ -15,18 +15,18 @@ from eval.running.stopwatch import Failure, attempt, time_batch
 class ColdCalls:
     """Remembers for one process what has been called already. Ask before a cell's first picture is made."""
 
-    _made_by: dict[tuple[str, str, int, int], str] = field(default_factory=dict)
+    _made_by: dict[tuple[str, str, int, int, str | None], str] = field(default_factory=dict)
 
     def first(
         self, generator: Generator[Any], prompts: Sequence[str], cell: Cell, hardware: HardwarePlan
     ) -> float | Failure:
-        """Seconds of the first picture at this model and size on this device; a Failure for every later cell.
+        """Seconds of the first picture at this model, size and precision on this device; a Failure for later cells.
 
         The weights are on the device and the prompts of the whole sweep were encoded before.
         """
         if not (hardware.latency_repeats or hardware.throughput_repeats):
             return Failure("hardware.latency_repeats and hardware.throughput_repeats are 0")
-        called = (generator.device, cell.model_fingerprint, cell.width, cell.height)
+        called = (generator.device, cell.model_fingerprint, cell.width, cell.height, cell.precision)
         if called in self._made_by:
             return Failure(f"told once a process and device, by {self._made_by[called]}")
         self._made_by[called] = cell.label

@@ -1,11 +1,14 @@
-"""The picture that a cell's own is on its way to: the same seed and guidance, many steps, made once a guidance."""
+"""The picture that a cell's own is on its way to: the same seed and guidance, many steps, made once a guidance.
+
+It is made without any acceleration, so that what a precision or an interval changes is in the distance.
+"""
 
 from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +39,8 @@ class ConvergedRuns:
     """The encoded prompts of the pictures start..stop - 1."""
     folder: Path
     """Where converged pictures are kept."""
+    precise: Mapping[str, tuple[Generator[Any], Callable[[int, int], Any]]] = field(default_factory=dict)
+    """Generator and prompts by precision, where the grid has such an axis; `generator` is then the finest."""
     _kept: dict[str, Pair | None] = field(default_factory=dict)
 
     def count(self, cell: Cell) -> int:
@@ -71,8 +76,10 @@ class ConvergedRuns:
         return Converged(values, target)
 
     def _converged(self, cell: Cell, count: int) -> Pair | None:
-        far = replace(cell, sampler=self.plan.sampler, steps=self.plan.steps)
-        key = digest([asdict(far), count])[:16]
+        far = replace(cell, sampler=self.plan.sampler, steps=self.plan.steps, guidance_interval=None)
+        if far.precision is not None:
+            far = replace(far, precision=None, dtype=self.generator.dtype)
+        key = digest([far.asked, count])[:16]
         if key not in self._kept:
             self._kept[key] = self._read(key) or self._made(far, count, key)
         return self._kept[key]
@@ -100,11 +107,15 @@ class ConvergedRuns:
         return None
 
     def _sample(self, cell: Cell, count: int) -> Batch:
-        made: Batch = self.generator.sample(
-            self.text(0, count),
+        generator, text = self.generator, self.text
+        if cell.precision is not None:
+            generator, text = self.precise[cell.precision]
+        made: Batch = generator.sample(
+            text(0, count),
             sampler=cell.sampler,
             steps=cell.steps,
             guidance_scale=cell.guidance,
+            guidance_interval=cell.guidance_interval,
             seeds=cell.seeds(0, count),
             width=cell.width,
             height=cell.height,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from eval.records import Cell, Plan
+from eval.records import Cell, GridPlan, Plan
 from eval.running.executors import visible_gpus
 from eval.running.generator import Generator
 from eval.running.grid import denoiser_rows, seconds_left, spans_missing
@@ -85,7 +85,11 @@ def standings(folder: RunFolder, described: Described, batch: int, runs: Sequenc
 
 
 def calibrate(plan: Plan, todo: Sequence[Standing], workers: int, generator: Generator[Any]) -> Estimate:
-    """Make, score and measure a batch of up to `CALIBRATED` cheap cells in a folder of its own, and draw the line."""
+    """Make, score and measure a batch of up to `CALIBRATED` cheap cells in a folder of its own, and draw the line.
+
+    Args:
+        todo: cells of one precision, which is the generator's.
+    """
     if not any(not each.whole for each in todo):
         return Estimate(0.0, 0, 0)
     steps = sorted({each.cell.steps for each in todo if not each.whole})[:CALIBRATED]
@@ -94,7 +98,10 @@ def calibrate(plan: Plan, todo: Sequence[Standing], workers: int, generator: Gen
     small = replace(
         plan,
         prompts=replace(plan.prompts, texts=texts),
-        grid=replace(plan.grid, samplers=(first.sampler,), steps=tuple(steps), guidances=(first.guidance,)),
+        # The generator has its precision already, and rows are counted as if guidance had no interval.
+        grid=GridPlan(
+            (first.sampler,), tuple(steps), (first.guidance,), plan.grid.seed, plan.grid.shared_seed
+        ),
     )
     with tempfile.TemporaryDirectory(prefix="sdkit-plan-") as scratch:
         root = Path(scratch)
@@ -109,6 +116,16 @@ def calibrate(plan: Plan, todo: Sequence[Standing], workers: int, generator: Gen
         return Estimate(None, None, made, failed or "no calibration cell has its result")
     pictures = sum(each.missing for each in todo)
     return Estimate((to_make + to_finish) / workers, size * pictures // made, made)
+
+
+def _together(found: Sequence[Estimate]) -> Estimate:
+    """What the precisions take, one after the other; not known where one of them is not."""
+    pictures, reason = sum(each.pictures for each in found), next((e.reason for e in found if e.reason), None)
+    if reason is not None:
+        return Estimate(None, None, pictures, reason)
+    return Estimate(
+        sum(each.seconds or 0.0 for each in found), sum(each.disk_bytes or 0 for each in found), pictures
+    )
 
 
 def _run(pool: LocalPool, root: Path, plan: Plan) -> tuple[Progress, str | None]:
@@ -136,9 +153,17 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     for each in todo:
         yield f"{each.cell.label:<{width}}  {each.cell.count} pictures, {each.evals} evaluations each: {each.state}"
     workers = _workers(plan)
-    found = calibrate(plan, todo, workers, pool.worker.bench.generator)
+    by_precision: dict[str | None, list[Standing]] = {}
+    for each in todo:
+        by_precision.setdefault(each.cell.precision, []).append(each)
+    bench = pool.worker.bench
+    found = _together(
+        [calibrate(plan, part, workers, bench.at(part[0].cell).generator) for part in by_precision.values()]
+    )
     whole = sum(each.whole for each in todo)
     yield f"run folder: {root}"
+    if plan.search.kind == "racing":
+        yield "search=racing: settings are dropped on the way, so what follows is the most that it can come to"
     yield (
         f"{len(todo)} cells, {whole} whole; {sum(each.missing for each in todo)} pictures to make, "
         f"{sum(each.rows for each in todo):.0f} rows through the denoiser"

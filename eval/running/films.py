@@ -117,6 +117,7 @@ def _frames(generator: Generator[Any], text: Any, cell: Cell, picture: int, coun
         sampler=cell.sampler,
         steps=cell.steps,
         guidance_scale=cell.guidance,
+        guidance_interval=cell.guidance_interval,
         seeds=cell.seeds(picture, picture + 1),
         width=cell.width,
         height=cell.height,

@@ -75,4 +75,5 @@ class Generator(Protocol[TextT]):
         width: int | None = None,
         height: int | None = None,
         on_call: Callable[[int], None] | None = None,
+        guidance_interval: tuple[float, float] | None = None,
     ) -> Batch: ...

@@ -4,34 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 from eval.records import Cell, Plan
 from eval.running.batch_file import BatchRecord
 from eval.running.generator import Generator
+from eval.running.precision import model_options
 
 
 def grid_cells(plan: Plan, generator: Generator[Any]) -> tuple[Cell, ...]:
-    """Every sampler with every step count and every guidance scale, in that order."""
+    """Every sampler with every step count and every guidance scale, in that order; the first precision first."""
     width, height = generator.default_size
     return tuple(
         Cell(
             model_fingerprint=generator.fingerprint,
-            sampler=sampler,
-            steps=steps,
-            guidance=guidance,
+            sampler=point.sampler,
+            steps=point.steps,
+            guidance=point.guidance,
             prompts_digest=plan.prompts.digest,
             count=len(plan.prompts.rows),
             seed=plan.grid.seed,
             width=plan.model.width or width,
             height=plan.model.height or height,
-            dtype=generator.dtype,
+            dtype=generator.dtype if point.precision is None else model_options(point.precision).dtype,
             device_type=generator.device.partition(":")[0],
             negative_prompt=plan.model.negative_prompt,
             shared_seed=plan.grid.shared_seed,
+            guidance_interval=point.guidance_interval,
+            precision=point.precision,
         )
-        for sampler, steps, guidance in product(plan.grid.samplers, plan.grid.steps, plan.grid.guidances)
+        for point in plan.grid.points
     )
 
 
@@ -44,7 +46,10 @@ class Spent:
 
 
 def denoiser_rows(cell: Cell, model_evals: int) -> int:
-    """Rows that go through the denoiser for the scored pictures; guidance doubles them."""
+    """Rows that go through the denoiser for the scored pictures; guidance doubles them.
+
+    An upper bound where guidance has an interval: calls outside of it may be made with half of the rows.
+    """
     return model_evals * cell.count * (1 if cell.guidance == 1 else 2)
 
 

@@ -44,7 +44,7 @@ def measure_cell(
     hardware: HardwarePlan,
     *,
     cold: float | Failure,
-    scorer_bytes: int = 0,
+    beside_bytes: int = 0,
     driver: Driver | Failure | None = None,
 ) -> Measured:
     """All figures of one cell on the generator's device; with both repeats at 0 none, and why.
@@ -52,14 +52,14 @@ def measure_cell(
     Args:
         prompts: the sweep's; timed pictures have these texts, and seeds that no scored picture has.
         cold: what `ColdCalls.first` said before the cell's first picture.
-        scorer_bytes: what the scorer's weights hold on the same GPU, which is taken off its peaks.
+        beside_bytes: what the scorer and other precisions of the model hold on the same GPU, taken off its peaks.
         driver: the GPU's; None asks NVML.
     """
     if not (hardware.latency_repeats or hardware.throughput_repeats):
         return _unmeasured(hardware, "hardware.latency_repeats and hardware.throughput_repeats are 0")
     told = open_driver(generator.device) if driver is None else driver
     try:
-        return _Passes(generator, prompts, cell, hardware, told, scorer_bytes).measured(cold)
+        return _Passes(generator, prompts, cell, hardware, told, beside_bytes).measured(cold)
     finally:
         if driver is None and not isinstance(told, Failure):
             told.close()
@@ -87,7 +87,7 @@ class _Passes:
     cell: Cell
     hardware: HardwarePlan
     driver: Driver | Failure
-    scorer_bytes: int
+    beside_bytes: int
 
     def measured(self, cold: float | Failure) -> Measured:
         curve = find_batch(self._point, self.hardware.max_batch) if self.hardware.search_batch else None
@@ -114,7 +114,7 @@ class _Passes:
 
     def _memory(self, batch: int) -> Memory:
         return peak_memory(
-            self.generator, self.prompts, self.cell, batch, self.driver, scorer_bytes=self.scorer_bytes
+            self.generator, self.prompts, self.cell, batch, self.driver, beside_bytes=self.beside_bytes
         )
 
     def _throughput(self, batch: int) -> _Sampled | Failure:

@@ -24,15 +24,16 @@ def peak_memory(
     batch: int,
     driver: Driver | Failure,
     *,
-    scorer_bytes: int = 0,
+    beside_bytes: int = 0,
 ) -> Memory:
     """Peaks of `batch` pictures made at once; it also warms the device up for what is timed next.
 
     Args:
-        scorer_bytes: what the scorer's weights hold on the same GPU, which is taken off the allocator's figures.
+        beside_bytes: what the scorer and other precisions of the model hold on the same GPU, which is taken off the
+            allocator's figures.
     """
     if cell.device_type == "cuda":
-        return _gpu(generator, prompts, cell, batch, driver, scorer_bytes)
+        return _gpu(generator, prompts, cell, batch, driver, beside_bytes)
     with ResidentPeak() as resident:
         failed = attempt(lambda: time_batch(generator, prompts, cell, batch))
     if isinstance(failed, Failure):
@@ -50,7 +51,7 @@ def _gpu(
     cell: Cell,
     batch: int,
     driver: Driver | Failure,
-    scorer_bytes: int,
+    beside_bytes: int,
 ) -> Memory:
     import torch
 
@@ -68,8 +69,8 @@ def _gpu(
     if reading is not None and used is None:
         untold = reading.untold.get("used_bytes", "the driver does not tell")
     memory = Memory(
-        gpu_allocated_bytes=torch.cuda.max_memory_allocated(generator.device) - scorer_bytes,
-        gpu_reserved_bytes=torch.cuda.max_memory_reserved(generator.device) - scorer_bytes,
+        gpu_allocated_bytes=torch.cuda.max_memory_allocated(generator.device) - beside_bytes,
+        gpu_reserved_bytes=torch.cuda.max_memory_reserved(generator.device) - beside_bytes,
         process_peak_rss_bytes=resident.peak_bytes,
         reason=because({"gpu_driver_bytes": untold, "process_peak_rss_bytes": resident.reason}),
         gpu_driver_bytes=used,

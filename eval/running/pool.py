@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from eval.records import Plan
 from eval.running.generator import Generator
-from eval.running.tasks import Task
+from eval.running.tasks import Make, Task
 from eval.running.work import Described, OnPart, Outcome, Worker
 
 
@@ -29,8 +30,12 @@ class Pool(Protocol):
         """Read models and scorers, as far as one worker needs. Raises SdkitError where none can start."""
         ...
 
-    def submit(self, task: Task) -> None:
-        """Give the task to an idle worker."""
+    def submit(self, task: Task, upcoming: Sequence[Make] = ()) -> None:
+        """Give the task to an idle worker.
+
+        Args:
+            upcoming: batches that will be submitted next, which a lone worker may begin in the room this one leaves.
+        """
         ...
 
     def wait(self, on_part: OnPart) -> Outcome | None:
@@ -47,7 +52,7 @@ class LocalPool:
     """One worker, in this process."""
 
     worker: Worker
-    _waiting: Task | None = field(default=None, init=False)
+    _waiting: tuple[Task, Sequence[Make]] | None = field(default=None, init=False)
 
     @property
     def workers(self) -> int:
@@ -60,13 +65,13 @@ class LocalPool:
     def start(self) -> Described:
         return self.worker.describe()
 
-    def submit(self, task: Task) -> None:
-        self._waiting = task
+    def submit(self, task: Task, upcoming: Sequence[Make] = ()) -> None:
+        self._waiting = (task, upcoming)
 
     def wait(self, on_part: OnPart) -> Outcome | None:
         assert self._waiting is not None
-        task, self._waiting = self._waiting, None
-        return self.worker.run(task, on_part)
+        (task, upcoming), self._waiting = self._waiting, None
+        return self.worker.run(task, on_part, upcoming)
 
     def close(self) -> None:
         return

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -15,7 +15,7 @@ from pathlib import Path
 from eval.records import Plan
 from eval.running.pool import LocalPool
 from eval.running.seats import POLL_S, Seat, Seats
-from eval.running.tasks import Task
+from eval.running.tasks import Make, Task
 from eval.running.work import Described, OnPart, Outcome
 from sdkit._errors import SdkitError
 
@@ -47,7 +47,8 @@ class ProcessPool(Seats[Child]):
     def __post_init__(self) -> None:
         self.seats = [Seat(device) for device in self.devices]
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: Task, upcoming: Sequence[Make] = ()) -> None:
+        del upcoming  # who is idle next may be another
         seat = self.take_seat(task)
         assert seat.worker is not None
         try:

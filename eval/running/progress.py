@@ -57,6 +57,19 @@ class Progress:
         self._waiting[place] = list(spans)
         self._bar_pictures.n += self.counts[place] - sum(stop - start for start, stop in spans)
 
+    def expect_instead(self, place: int, spans: Sequence[tuple[int, int]]) -> None:
+        """What is still to be made of a cell comes in other batches than were expected."""
+        self._waiting[place] = list(spans)
+
+    def drop(self, place: int, why: str) -> str:
+        """A cell is made no further; the line that says so."""
+        self._waiting.pop(place, None)
+        self._done += 1
+        self._bar_cells.update()
+        line = f"[{self._done}/{len(self.rows)}] {self.labels[place]}: {why}"
+        self._bar_cells.write(line, file=self.stream)
+        return line
+
     def start(self, task: Task) -> None:
         """A worker has the task."""
         self._at_work[task] = (time.monotonic(), 0.0)

@@ -6,13 +6,14 @@ Every machine sees the clone and the run's folder under the same path; `ray star
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from eval.records import ExecutionPlan, Plan
 from eval.running.seats import POLL_S, Seat, Seats
-from eval.running.tasks import Task
+from eval.running.tasks import Make, Task
 from eval.running.work import Described, OnPart, Outcome
 from eval.scoring.weight_files import first_line
 from sdkit._errors import InvalidRequest, SdkitError
@@ -73,7 +74,8 @@ class RayPool(Seats[Hand]):
     def __post_init__(self) -> None:
         self.seats = [Seat(f"Ray's place {number}") for number in range(self.count)]
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: Task, upcoming: Sequence[Make] = ()) -> None:
+        del upcoming  # who is idle next may be another
         seat = self.take_seat(task)
         assert seat.worker is not None
         seat.worker.said = seat.worker.actor.run.remote(task)

@@ -21,6 +21,8 @@ from eval.running.tasks import Finish, Make, Task, Tasks
 from eval.running.work import Described, Outcome
 
 OnDone = Callable[[CellResult], object]
+UPCOMING = 2
+"""Batches that a worker is told of beforehand: enough to fill one denoiser call."""
 
 
 def _nothing(result: CellResult) -> None:
@@ -56,21 +58,28 @@ class GridRun:
             Stopped: a signal asked for it; the batches at hand were finished.
         """
         try:
-            tasks = Tasks(self.take_stock(progress))
-            while not tasks.empty:
-                self._hand_out(tasks, progress)
-                if self._busy() or self.stop.signum is None:
-                    outcome = self.pool.wait(progress.part)
-                    if outcome is not None:
-                        self._take(outcome, tasks, progress)
-                if self.stop.signum is not None and not self._busy():
-                    self.stop.check()
+            self.make_all(progress)
         except RunFolderError as error:
             done = f"{len(self.results)} of {len(self.described.cells)} cells are whole and kept"
             raise RunFolderGaveOut(f"{error}; {done}") from error
         finally:
             progress.close()
-        return tuple(self.results[place] for place in range(len(self.described.cells)))
+        return tuple(self.results[place] for place in sorted(self.results))
+
+    def make_all(self, progress: Progress) -> None:
+        """Every cell to its end."""
+        self.work_off(Tasks(self.take_stock(progress)), progress)
+
+    def work_off(self, tasks: Tasks, progress: Progress) -> None:
+        """Have the pool do the tasks. Raises Stopped as `run`."""
+        while not tasks.empty:
+            self._hand_out(tasks, progress)
+            if self._busy() or self.stop.signum is None:
+                outcome = self.pool.wait(progress.part)
+                if outcome is not None:
+                    self._take(outcome, tasks, progress)
+            if self.stop.signum is not None and not self._busy():
+                self.stop.check()
 
     def take_stock(self, progress: Progress) -> dict[int, list[tuple[int, int]]]:
         """What is missing of each cell that is not whole; whole ones are results at once."""
@@ -115,7 +124,7 @@ class GridRun:
             if isinstance(task, Make):
                 self.folder.open_cell(self.described.cells[task.cell])
             progress.start(task)
-            self.pool.submit(task)
+            self.pool.submit(task, tasks.upcoming(UPCOMING))
 
     def _take(self, outcome: Outcome, tasks: Tasks, progress: Progress) -> None:
         for note in outcome.notes:

@@ -61,6 +61,7 @@ def time_batch(generator: Generator[Any], prompts: Sequence[str], cell: Cell, co
         sampler=cell.sampler,
         steps=cell.steps,
         guidance_scale=cell.guidance,
+        guidance_interval=cell.guidance_interval,
         seeds=range(first, first + count),
         width=cell.width,
         height=cell.height,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 LOSSES = 3
 """How often a task may take its worker with it before its cell is given up."""
@@ -52,6 +53,11 @@ class Tasks:
     def next(self) -> Task | None:
         """The next task; None where nothing waits, though some may still be at work."""
         return self._waiting.popleft() if self._waiting else None
+
+    def upcoming(self, most: int) -> tuple[Make, ...]:
+        """The batches that come next, as far as is known; they stay where they are."""
+        makes = (task for task in self._waiting if isinstance(task, Make))
+        return tuple(islice(makes, most))
 
     def done(self, task: Task) -> None:
         """The task is done; the last batch of a cell lets its finish go first."""

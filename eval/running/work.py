@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -12,14 +12,16 @@ from eval.records import Cell, CellResult, ImageRow
 from eval.running.atomic import RunFolderError, write_atomic
 from eval.running.batch_file import Array, BatchRecord
 from eval.running.bench import Bench
+from eval.running.engine import Engine
 from eval.running.films import make_film
 from eval.running.generator import Batch
-from eval.running.measure import clock, measure_cell
+from eval.running.measure import measure_cell
 from eval.running.mirror import Mirror
+from eval.running.precision import doubt_memory
 from eval.running.stopwatch import Failure
 from eval.running.tasks import Finish, Make, Task
 from eval.scoring.cell_scores import Scored, Seen, cell_scores, gather
-from sdkit._errors import GenerationError, OutOfMemory, SdkitError
+from sdkit._errors import GenerationError, NotLinear, OutOfMemory, SdkitError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +43,7 @@ class Described:
     device_name: str
     environment: dict[str, str]
     notes: tuple[str, ...]
-    """What was odd about the reference."""
+    """What was odd about the reference, and what was not done as it was asked for."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class Worker:
     """What was found broken since the last outcome; the folder's `report` adds to it."""
     ceiling: int = field(init=False)
     """Most pictures made together: halved when memory runs out, for the rest of the run."""
+    _plain: set[tuple[str, int]] = field(default_factory=set, init=False)
+    """Sampler and steps of the cells that the engine cannot make."""
     _cold: dict[str, float | Failure] = field(default_factory=dict, init=False)
     """Cell's key -> the process's first call, where this cell made it."""
 
@@ -84,23 +88,27 @@ class Worker:
         bench = self.bench
         return Described(
             bench.cells,
-            tuple(bench.generator.model_evals(cell.sampler, cell.steps) for cell in bench.cells),
+            tuple(bench.at(cell).generator.model_evals(cell.sampler, cell.steps) for cell in bench.cells),
             bench.setup,
             bench.scorer.digest,
             bench.generator.device_name,
             bench.environment,
-            bench.scorer.notes,
+            (*bench.scorer.notes, *bench.notes),
         )
 
-    def run(self, task: Task, on_part: OnPart) -> Outcome:
-        """Do the task; whatever goes wrong is in the outcome."""
+    def run(self, task: Task, on_part: OnPart, upcoming: Sequence[Make] = ()) -> Outcome:
+        """Do the task; whatever goes wrong is in the outcome.
+
+        Args:
+            upcoming: batches that this worker will be given next.
+        """
         cell, start = self.bench.cells[task.cell], time.monotonic()
         result, failed, fatal = None, None, None
         try:
             if self.mirror is not None:
                 self.mirror.pull(self.bench.folder.cell_folder(cell.key))
             if isinstance(task, Make):
-                self._make(cell, task, on_part)
+                self._make(cell, task, on_part, upcoming)
             else:
                 result = self._finish(cell, task, on_part)
             if self.mirror is not None:
@@ -119,8 +127,10 @@ class Worker:
         write_atomic(self.bench.folder.cell_folder(cell.key) / "error.txt", trace.encode())
         return f"{type(error).__name__}: {error}".splitlines()[0]
 
-    def _make(self, cell: Cell, task: Make, on_part: OnPart) -> None:
+    def _make(self, cell: Cell, task: Make, on_part: OnPart, upcoming: Sequence[Make]) -> None:
         """Make a batch and look at it; one that is on disk is only looked at again."""
+        import torch
+
         folder, scorer = self.bench.folder, self.bench.scorer
         folder.open_cell(cell)
         record = folder.read_batch(cell, task.start, task.stop)
@@ -133,29 +143,64 @@ class Worker:
                 folder.write_record(cell, replace(record, look=scorer.digest, seen=seen))
                 return
         self._first_call(cell)
-        begun = clock(self.bench.generator.device)
-        pixels, latents = self._pictures(cell, task, on_part)
-        seconds = clock(self.bench.generator.device) - begun
+        parts = self._flown(cell, task, on_part, upcoming) or self._parts(cell, task, on_part)
+        pixels, seconds = torch.cat([part.images for part in parts]), sum(map(_seconds, parts))
         seen = scorer.look(pixels, task.start)
+        latents = self._latents(cell, task, parts)
         made = BatchRecord(task.start, task.stop, (), scorer.digest, seconds, seen, latents)
         folder.write_batch(cell, made, pixels)
 
     def _first_call(self, cell: Cell) -> float | Failure:
         """What the first call of this process took, told by the cell that begins."""
         if cell.key not in self._cold:
-            bench = self.bench
+            bench = self.bench.at(cell)
             self._cold[cell.key] = bench.cold.first(
                 bench.generator, bench.plan.prompts.texts, cell, bench.plan.hardware
             )
         return self._cold[cell.key]
 
-    def _pictures(self, cell: Cell, task: Make, on_part: OnPart) -> tuple[Tensor, Array | None]:
-        """The batch's pictures, in as many parts as memory asks for, and the latents of those that need them."""
-        import torch
+    def _flown(self, cell: Cell, task: Make, on_part: OnPart, upcoming: Sequence[Make]) -> list[Batch] | None:
+        """The batch by the shared engine; None where only the plain path can make it."""
+        bench = self.bench.at(cell)
+        engine = bench.engine
+        if engine is None or not self._linear(engine, cell):
+            return None
+        evals = bench.generator.model_evals(cell.sampler, cell.steps)
+        following = [
+            bench.asked(bench.cells[each.cell], each.start, each.stop)
+            for each in upcoming
+            if bench.cells[each.cell].precision == cell.precision
+            and bench.folder.read_batch(bench.cells[each.cell], each.start, each.stop) is None
+        ]
+        try:
+            return [
+                engine.make(
+                    bench.asked(cell, task.start, task.stop),
+                    following,
+                    lambda call: on_part(task, min(1.0, call / evals)),
+                )
+            ]
+        finally:
+            self.notes += [f"{cell.label}: {note}" for note in engine.notes]
+            engine.notes.clear()
 
+    def _linear(self, engine: Engine, cell: Cell) -> bool:
+        """Whether the engine can run the cell's sampler; where it cannot, the log says so once."""
+        if (cell.sampler, cell.steps) in self._plain:
+            return False
+        try:
+            engine.plan(cell)
+        except NotLinear as error:
+            self._plain.add((cell.sampler, cell.steps))
+            self.notes.append(f"{cell.label}: the plain path was taken: {error}")
+            return False
+        return True
+
+    def _parts(self, cell: Cell, task: Make, on_part: OnPart) -> list[Batch]:
+        """The batch by the plain path, in as many parts as memory asks for."""
         parts: list[Batch] = []
         start = task.start
-        evals = self.bench.generator.model_evals(cell.sampler, cell.steps)
+        evals = self.bench.at(cell).generator.model_evals(cell.sampler, cell.steps)
         while start < task.stop:
             stop = min(start + self.ceiling, task.stop)
             share, before = (stop - start) / (task.stop - task.start), start - task.start
@@ -175,14 +220,16 @@ class Worker:
                 )
                 continue
             start = stop
-        return torch.cat([part.images for part in parts]), self._latents(cell, task, parts)
+        return parts
 
     def _sample(self, cell: Cell, start: int, stop: int, on_call: Callable[[int], None]) -> Batch:
-        made: Batch = self.bench.generator.sample(
-            self.bench.text_rows(start, stop),
+        bench = self.bench.at(cell)
+        made: Batch = bench.generator.sample(
+            bench.text_rows(start, stop),
             sampler=cell.sampler,
             steps=cell.steps,
             guidance_scale=cell.guidance,
+            guidance_interval=cell.guidance_interval,
             seeds=cell.seeds(start, stop),
             width=cell.width,
             height=cell.height,
@@ -201,7 +248,7 @@ class Worker:
 
     def _finish(self, cell: Cell, task: Finish, on_part: OnPart) -> CellResult:
         """Score, measure and write down a cell whose batches are all there."""
-        bench = self.bench
+        bench = self.bench.at(cell)
         records = bench.folder.read_batches(cell)
         parts = [record.seen for record in records if record.seen and record.look == bench.scorer.digest]
         if sum(part.n for part in parts) != cell.count:
@@ -221,7 +268,7 @@ class Worker:
             cell,
             bench.plan.hardware,
             cold=cold,
-            scorer_bytes=bench.scorer.device_bytes,
+            beside_bytes=bench.scorer.device_bytes + bench.beside_bytes,
         )
         self._film(cell)  # before the cell is whole, or a kill between the two would leave it without
         seconds = [record.generate_s for record in records]
@@ -230,7 +277,7 @@ class Worker:
             device=bench.generator.device_name,
             model_evals=bench.generator.model_evals(cell.sampler, cell.steps),
             scores=scored.scores,
-            measured=measured,
+            measured=doubt_memory(measured, len(bench.precise)),
             generate_s=None if None in seconds else sum(each for each in seconds if each is not None),
         )
         bench.folder.write_cell(result, _image_rows(bench, cell, seen, scored), bench.setup)
@@ -238,7 +285,7 @@ class Worker:
 
     def _film(self, cell: Cell) -> None:
         """Draw the cell's filmstrips; where that fails the cell stands without, and the log says why."""
-        bench = self.bench
+        bench = self.bench.at(cell)
         place = bench.folder.cell_folder(cell.key)
         try:
             make_film(bench.generator, bench.text_rows, cell, bench.plan.report, place)
@@ -267,6 +314,10 @@ class Worker:
         latents = torch.cat([torch.from_numpy(each) for each in held if each is not None])
         images = self.bench.folder.read_images(cell, 0, count)
         return None if images is None or len(latents) < count else (latents[:count], images)
+
+
+def _seconds(part: Batch) -> float:
+    return part.denoise_s + part.decode_s
 
 
 def _image_rows(bench: Bench, cell: Cell, seen: Seen, scored: Scored) -> tuple[ImageRow, ...]:

@@ -10,7 +10,6 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +78,7 @@ class MlflowTracker:
     def cell_done(self, result: CellResult, rows: Sequence[ImageRow], folder: Path, step: int) -> None:
         with _quiet():
             run = self._cell_run(result.cell)
-            asked = {name: str(value) for name, value in asdict(result.cell).items()}
+            asked = {name: str(value) for name, value in result.cell.asked.items()}
             self._settings(run.info.run_id, asked, run.data.params)
             self._metrics(run.info.run_id, named(figures(result)), step)
             said = remarks(result)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from eval.accelerations import setting
 from eval.records import Cell, CellResult, ImageRow
 
 _CAPTION_LENGTH = 1000
@@ -79,7 +80,14 @@ def pictures(rows: Sequence[ImageRow], folder: Path, count: int) -> tuple[Pictur
 
 def short_name(cell: Cell) -> str:
     """ "ddim-4-g3": the cell among those of its grid, of characters that every client takes."""
-    return plain(f"{cell.sampler}-{cell.steps}-g{cell.guidance:g}")
+    limited = "" if cell.guidance_interval is None else "-s{:g}-{:g}".format(*cell.guidance_interval)
+    precision = "" if cell.precision is None else f"-{cell.precision}"
+    return plain(f"{cell.sampler}-{cell.steps}-g{cell.guidance:g}{limited}{precision}")
+
+
+def accelerated(cell: Cell) -> dict[str, str]:
+    """Its guidance interval and precision as text, by name; empty where it has neither."""
+    return {name: str(value) for name, value in setting(cell.guidance_interval, cell.precision).items()}
 
 
 def settings(config_yaml: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from eval.records import CellResult, ImageRow, Plan, TrackingPlan
 from eval.tracking.kept import KeptRun
 from eval.tracking.readings import (
     Picture,
+    accelerated,
     figures,
     named,
     pictures,
@@ -80,6 +81,7 @@ class TensorboardTracker:
         """The cell as a session of the HPARAMS tab, which wants a folder for each."""
         cell = result.cell
         asked = {"sampler": cell.sampler, "steps": cell.steps, "guidance": cell.guidance}
+        asked |= accelerated(cell)
         writer = self._writers.FileWriter(self._logs / short_name(cell))
         try:
             for summary in self._summaries.hparams(asked, dict(values)):

@@ -16,7 +16,7 @@ from typing import Any
 
 from eval.records import CellResult, ImageRow, Plan, TrackingPlan
 from eval.tracking.kept import KeptRun
-from eval.tracking.readings import figures, named, pictures, plain, remarks, settings, short_name
+from eval.tracking.readings import accelerated, figures, named, pictures, plain, remarks, settings, short_name
 from eval.tracking.tracker import FILES, client
 from sdkit._errors import InvalidRequest
 
@@ -95,6 +95,7 @@ class WandbTracker:
     def cell_done(self, result: CellResult, rows: Sequence[ImageRow], folder: Path, step: int) -> None:
         cell = result.cell
         row: dict[str, object] = {"cell": step, "sampler": cell.sampler, "steps": cell.steps}
+        row |= accelerated(cell)
         row |= {"guidance": cell.guidance, **named(figures(result), _KEPT)}
         said = remarks(result)
         if said:

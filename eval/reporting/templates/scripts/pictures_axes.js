@@ -51,7 +51,7 @@
   };
   const [series, steps] = [own.slice(0, -2), own.at(-2)];
   const several = [
-    joined("sampler-steps", series.length > 1 ? "Model, sampler and steps" : "Sampler and steps", [...series, steps]),
+    joined("sampler-steps", data.marks.length ? `${data.marks.join(", ")}, sampler and steps` : "Sampler and steps", [...series, steps]),
     joined("setting", "Every setting", own),
   ];
   // Of two cells at one point, the first: labels tell cells apart by more than the axes only if runs were merged.
