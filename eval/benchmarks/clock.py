@@ -1,0 +1,127 @@
+"""Where the seconds of a process go: each is charged to the innermost of the labelled calls that are under way."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import importlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+REST = "the rest"
+IMPORTS = "imports"
+
+
+def find(place: str) -> tuple[Any, str] | None:
+    """What holds a function or method, a module or a class, and its name there; None where there is none.
+
+    Args:
+        place: as `Clock.wrap` takes it.
+    """
+    module, _, path = place.partition(":")
+    *holders, name = path.split(".")
+    try:
+        holder = functools.reduce(getattr, holders, importlib.import_module(module))
+    except (ImportError, AttributeError):
+        return None
+    return (holder, name) if hasattr(holder, name) else None
+
+
+class Clock:
+    """Charges the main thread's time; calls of other threads go by unseen, for their time overlaps.
+
+    Attributes:
+        seconds: label -> seconds inside calls of that label, less those of labelled calls within them.
+        missing: places that were to be clocked and are not there.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.missing: list[str] = []
+        self._labels = [REST]
+        self._since = time.perf_counter()
+        self._thread = threading.get_ident()
+        self._gpu: list[tuple[str, Any, Any]] = []
+
+    @contextmanager
+    def under(self, label: str) -> Iterator[None]:
+        """Charge what is done within to `label`."""
+        if threading.get_ident() != self._thread:
+            yield
+            return
+        self._charge()
+        self._labels.append(label)
+        try:
+            yield
+        finally:
+            self._charge()
+            self._labels.pop()
+
+    def wrap(self, label: str, place: str, *, on_device: bool = False) -> None:
+        """Clock every call of a function or method from now on.
+
+        Args:
+            place: "package.module:name" or "package.module:Class.name", the name as its callers look it up; one
+                that is not there is noted in `missing`.
+            on_device: on a GPU, also measure by events, for the call returns before its work is done.
+        """
+        found = find(place)
+        if found is None:
+            self.missing.append(place)
+            return
+        holder, name = found
+        setattr(holder, name, self._clocked(label, getattr(holder, name), on_device))
+
+    def watch_imports(self) -> None:
+        """Charge imports, also those in the middle of a function, to `IMPORTS`."""
+        builtins.__import__ = self._clocked(IMPORTS, builtins.__import__, False)
+        importlib.import_module = self._clocked(IMPORTS, importlib.import_module, False)
+
+    def gpu_seconds(self) -> dict[str, float] | None:
+        """Label -> seconds that the GPU took for the calls; None where none ran on one."""
+        if not self._gpu:
+            return None
+        import torch
+
+        torch.cuda.synchronize()
+        found: dict[str, float] = {}
+        for label, begun, ended in self._gpu:
+            found[label] = found.get(label, 0.0) + begun.elapsed_time(ended) / 1000
+        return found
+
+    def stop(self) -> dict[str, float]:
+        """Charge what is under way; the seconds by label, which add up to all since the clock was made."""
+        self._charge()
+        return self.seconds
+
+    def _charge(self) -> None:
+        now, label = time.perf_counter(), self._labels[-1]
+        self.seconds[label] = self.seconds.get(label, 0.0) + now - self._since
+        self._since = now
+
+    def _clocked(self, label: str, call: Callable[..., Any], on_device: bool) -> Callable[..., Any]:
+        @functools.wraps(call)
+        def clocked(*arguments: Any, **options: Any) -> Any:
+            with self.under(label):
+                if not on_device or not (events := self._events()):
+                    return call(*arguments, **options)
+                events[0].record()
+                result = call(*arguments, **options)
+                events[1].record()
+                self._gpu.append((label, *events))
+                return result
+
+        return clocked
+
+    @staticmethod
+    def _events() -> tuple[Any, Any] | None:
+        """Two events on the current stream; None without a GPU, and while a graph is captured."""
+        import torch
+
+        cuda: Any = torch.cuda
+        if not cuda.is_initialized() or cuda.is_current_stream_capturing():
+            return None
+        return cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
