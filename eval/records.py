@@ -171,7 +171,7 @@ class EnginePlan:
     kind: str = "shared"
     """"shared", one stream of full denoiser calls for all cells, or "percell", the plain path."""
     rows: int | None = None
-    """Rows of a denoiser call; None is the measured default on a CPU, and twice `HardwarePlan.batch` elsewhere."""
+    """Rows of a denoiser call; None is twice `HardwarePlan.batch`, as a batch with guidance has them."""
     share_first_calls: bool = True
     """Whether first calls from the same noise and text are made once for all cells."""
 

@@ -13,7 +13,6 @@ from eval.benchmarks.turns import Taken, Way, take_turns
 IDEAS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("shared", ()),
     ("first calls not shared", ("engine.share_first_calls=false",)),
-    ("rows as the batch has them", ("engine.rows=128",)),
     ("plain path", ("engine=percell",)),
 )
 """Name -> overrides. The first is the sweep as it is, which the others are held against; add one a switch."""

@@ -11,7 +11,7 @@ from eval.records import Cell, Plan, PromptSet, digest
 from eval.running.atomic import require_space
 from eval.running.cold import ColdCalls
 from eval.running.converged import ConvergedRuns
-from eval.running.engine import CPU_ROWS, Engine
+from eval.running.engine import Engine
 from eval.running.environment import environment
 from eval.running.flight import Asked
 from eval.running.generator import Generator
@@ -144,8 +144,7 @@ def _engine(plan: Plan, generator: Any, text: Any) -> tuple[Engine | None, tuple
         denoiser = generator.denoiser(text, width=plan.model.width, height=plan.model.height)
     except InvalidRequest as error:
         return None, (f"engine=percell was taken: {error}",)
-    rows = asked.rows or (CPU_ROWS if generator.device == "cpu" else 2 * plan.hardware.batch)
-    return Engine(generator, denoiser, rows, asked.share_first_calls), ()
+    return Engine(generator, denoiser, asked.rows or 2 * plan.hardware.batch, asked.share_first_calls), ()
 
 
 def _precise(plan: Plan) -> dict[str, Loaded]:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from sdkit._plan import SamplerPlan
 
-CPU_ROWS = 32
-"""Rows of a call on a CPU."""
 OnCall = Callable[[int], object]
 Taken = list[tuple[Flight, list[int]]]
 """The rows of one denoiser call, by flight."""
