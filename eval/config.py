@@ -16,10 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from eval.accelerations import PRECISIONS, Interval
 from eval.deciding import to_decide, to_report
+from eval.execution_plan import EnginePlan, ExecutionPlan
 from eval.records import (
     ConvergedPlan,
-    EnginePlan,
-    ExecutionPlan,
     GridPlan,
     HardwarePlan,
     MetricsPlan,

@@ -12,6 +12,7 @@ from functools import cached_property
 
 from eval.accelerations import Interval, Point, accelerated, counted, grid_points, series_text
 from eval.decide_plan import DecidePlan
+from eval.execution_plan import ExecutionPlan
 from eval.identity import Score
 from eval.measured import Measured, Memory, Timing
 from eval.search_plan import Drop, RaceRecord, SearchPlan
@@ -162,38 +163,6 @@ class HardwarePlan:
     price_per_hour: float | None = None
     """What the device costs; None gives no cost of pictures."""
     currency: str = "USD"
-
-
-@dataclass(frozen=True)
-class EnginePlan:
-    """How a worker makes pictures; the ways are equal to rounding."""
-
-    kind: str = "shared"
-    """"shared", one stream of full denoiser calls for all cells, or "percell", the plain path."""
-    rows: int | None = None
-    """Rows of a denoiser call; None is twice `HardwarePlan.batch`, as a batch with guidance has them."""
-    share_first_calls: bool = True
-    """Whether first calls from the same noise and text are made once for all cells."""
-
-
-@dataclass(frozen=True)
-class ExecutionPlan:
-    """Who does the work and where finished cells may come from. Decides no figure, so it names no folder."""
-
-    executor: str = "local"
-    """"local" or "ray"."""
-    devices: tuple[str, ...] = ()
-    """One process each: "cuda:0", "cpu" ...; one may come twice. Empty is `ModelPlan.device` in this process,
-    ("all",) every GPU of the machine."""
-    workers: int | None = None
-    """Actors under Ray; None is one a GPU of the cluster."""
-    cpus_per_worker: float | None = None
-    gpus_per_worker: float | None = None
-    engine: EnginePlan = EnginePlan()
-    address: str | None = None
-    """Ray's head; None is the one of the environment, or a cluster of its own on this machine."""
-    store: str | None = None
-    """Folder of other runs whose whole cells are taken over; None is the one that the run's own folder lies in."""
 
 
 @dataclass(frozen=True)

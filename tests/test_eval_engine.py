@@ -77,6 +77,12 @@ def test_what_starts_alike_is_asked_once() -> None:
     assert shared.engine.first_calls.saved == first - 2 * 7
 
 
+def test_what_is_known_to_the_end_is_asked_nothing() -> None:
+    generator = FlyingGenerator(rows=4)
+    hold(generator, [asked(cell) for cell in cells("ddim", "dpmpp_2m", steps=(1,))])
+    assert sum(generator.denoiser_.calls) == 2 * 7
+
+
 def test_other_levels_and_other_seeds_are_asked_for_themselves() -> None:
     generator = FlyingGenerator(rows=4)
     hold(generator, [asked(CELL), asked(replace(CELL, sampler="euler")), asked(replace(CELL, seed=100))])

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from fake_bench import FakeGenerator, contents, plan, run
 
-from eval.records import ExecutionPlan, Plan
+from eval.execution_plan import ExecutionPlan
+from eval.records import Plan
 from eval.running.mirror import open_mirror
 from sdkit import InvalidRequest
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from eval.records import ExecutionPlan, Plan
+from eval.execution_plan import ExecutionPlan
+from eval.records import Plan
 from eval.running.seats import POLL_S, Seat, Seats
 from eval.running.tasks import Make, Task
 from eval.running.work import Described, OnPart, Outcome

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+from eval.execution_plan import ExecutionPlan
 from eval.hashing import sha256
 from eval.identity import EncoderKey, Score, ScoreKey
 from eval.measured import Conditions, Measured, Memory, Timing
 from eval.records import (
     Cell,
     CellResult,
-    ExecutionPlan,
     GridPlan,
     HardwarePlan,
     ImageRow,
