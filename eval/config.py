@@ -45,6 +45,7 @@ from eval.schema import (
 from eval.searching import to_search
 from eval.tracking.options import to_tracking
 from sdkit._checks import MAX_BATCH, MAX_SEED, check_guidance, check_prompts, check_range, check_side
+from sdkit._compile import pick_mode
 from sdkit._errors import InvalidRequest
 from sdkit._guidance import check_interval
 from sdkit._sampler_names import find_sampler
@@ -315,7 +316,15 @@ def _hardware(hardware: HardwareConfig) -> HardwarePlan:
             else _above_zero("hardware.price_per_hour", hardware.price_per_hour)
         ),
         currency=hardware.currency,
+        compile=_compile(hardware.compile, hardware.device),
     )
+
+
+def _compile(name: str | None, device: str) -> str | None:
+    """The mode, where this device and machine can do it; None leaves it to the session."""
+    if name is not None:
+        pick_mode(name, device.partition(":")[0], "auto")
+    return name
 
 
 def _above_zero(name: str, value: float) -> float:

@@ -163,6 +163,16 @@ class HardwarePlan:
     price_per_hour: float | None = None
     """What the device costs; None gives no cost of pictures."""
     currency: str = "USD"
+    compile: str | None = None
+    """How the denoiser is compiled, by `sdkit.Session`'s names; None is its measured default for the device."""
+
+    @property
+    def asked(self) -> dict[str, object]:
+        """All of it, but for compiling where nobody asks for it: keys of before there was such a choice stay valid."""
+        found = asdict(self)
+        if self.compile is None:
+            del found["compile"]
+        return found
 
 
 @dataclass(frozen=True)
@@ -246,7 +256,7 @@ class Plan:
         found = asdict(self)
         for own in ("decide", "execution", "tracking", "report", "search", "folder"):
             del found[own]
-        return found | {"grid": counted(asdict(self.grid))}
+        return found | {"grid": counted(asdict(self.grid)), "hardware": self.hardware.asked}
 
 
 @dataclass(frozen=True)

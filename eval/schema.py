@@ -99,6 +99,7 @@ class HardwareConfig:
     noise_bound: float = MISSING
     price_per_hour: float | None = None
     currency: str = "USD"
+    compile: str | None = None
 
 
 @dataclass

@@ -60,10 +60,18 @@ class FlyingGenerator(FakeGenerator):
     rows: int = 5
     share: bool = True
     kept_bytes: int = 2**20
+    one_shape: bool = False
 
     @cached_property
     def engine(self) -> Engine:
-        return Engine(self, self.denoiser_, self.rows, self.share, first_calls=FirstCalls(self.kept_bytes))
+        return Engine(
+            self,
+            self.denoiser_,
+            self.rows,
+            self.share,
+            self.one_shape,
+            first_calls=FirstCalls(self.kept_bytes),
+        )
 
     def model_evals(self, sampler: str, steps: int) -> int:
         return find_sampler(sampler).evaluations(steps)

@@ -67,6 +67,12 @@ def test_calls_are_full_until_the_last_batch_is_alone() -> None:
     assert sum(calls) == (3 + 6) * (3 + 3 + 5)
 
 
+def test_a_compiled_network_sees_one_shape_only() -> None:
+    generator = FlyingGenerator(rows=5, one_shape=True)
+    hold(generator, [asked(cell, 0, 3) for cell in cells("ddim", "euler")])
+    assert set(generator.denoiser_.calls) == {5}
+
+
 def test_what_starts_alike_is_asked_once() -> None:
     shared, alone = FlyingGenerator(rows=4), FlyingGenerator(rows=4, share=False)
     batches = [asked(cell) for cell in cells("ddim", "dpmpp_2m", guidances=(1.0, 2.0, 4.0))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eval.accelerations import finest
@@ -72,7 +72,7 @@ class Bench:
     @property
     def setup(self) -> str:
         """Digest of what decides scores and costs beside the pixels; a cell of another is done again."""
-        return digest([self.scorer.digest, asdict(self.plan.hardware), self.generator.device_name])
+        return digest([self.scorer.digest, self.plan.hardware.asked, self.generator.device_name])
 
 
 def open_session(plan: Plan, options: ModelOptions | None = None) -> Generator[Any]:
@@ -85,7 +85,11 @@ def open_session(plan: Plan, options: ModelOptions | None = None) -> Generator[A
 
     options = options or ModelOptions(plan.model.dtype)
     session = Session(
-        plan.model.source, device=plan.model.device, dtype=options.dtype, quantise=options.quantise
+        plan.model.source,
+        device=plan.model.device,
+        dtype=options.dtype,
+        quantise=options.quantise,
+        compile=plan.hardware.compile,
     )
     session.check_size(plan.model.width, plan.model.height)
     for interval in plan.grid.guidance_intervals:
@@ -144,7 +148,8 @@ def _engine(plan: Plan, generator: Any, text: Any) -> tuple[Engine | None, tuple
         denoiser = generator.denoiser(text, width=plan.model.width, height=plan.model.height)
     except InvalidRequest as error:
         return None, (f"engine=percell was taken: {error}",)
-    return Engine(generator, denoiser, asked.rows or 2 * plan.hardware.batch, asked.share_first_calls), ()
+    rows, compiled = asked.rows or 2 * plan.hardware.batch, getattr(generator, "compile", "off") != "off"
+    return Engine(generator, denoiser, rows, asked.share_first_calls, one_shape=compiled), ()
 
 
 def _precise(plan: Plan) -> dict[str, Loaded]:

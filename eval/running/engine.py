@@ -53,6 +53,8 @@ class Engine:
     """Rows B of a denoiser call; halved when memory runs out, for the rest of the run."""
     share: bool = True
     """Whether first calls are kept for other cells."""
+    one_shape: bool = False
+    """Whether every call has exactly `rows` rows, as a compiled network wants it."""
     notes: list[str] = field(default_factory=list)
     """What went wrong on the way and was mended; whoever reads them empties the list."""
     first_calls: FirstCalls = field(default_factory=FirstCalls)
@@ -108,30 +110,39 @@ class Engine:
 
     def _call(self, asked: Sequence[Asked]) -> None:
         """One denoiser call; where memory runs out, nothing is done but that the next one is half as large."""
-        import torch
-
         begun = time.perf_counter()
         taken = self._take(asked)
         if not taken:  # all that the first batch needs was known
             assert self._flights[asked[0]].done, "every batch waits for another"
             return
-        rows = [(flight, row) for flight, several in taken for row in several]
+        rows = sum(len(several) for _, several in taken)
         try:
-            answers = self.denoiser.predict(
-                torch.cat([flight.inputs(several) for flight, several in taken]),
-                [flight.timestep for flight, _ in rows],
-                [flight.text(row) for flight, row in rows],
-            )
+            answers = self._predicted(taken, rows)
         except OutOfMemory:
-            if len(rows) == 1:
+            if rows == 1:
                 raise
-            self.rows = len(rows) // 2
-            self.notes.append(f"out of memory with {len(rows)} rows at once; {self.rows} from here on")
+            self.rows = rows // 2
+            self.notes.append(f"out of memory with {rows} rows at once; {self.rows} from here on")
             return
         self._answered(taken, answers)
         spent = time.perf_counter() - begun
         for flight, several in taken:
-            flight.seconds += spent * len(several) / len(rows)
+            flight.seconds += spent * len(several) / rows
+
+    def _predicted(self, taken: Taken, rows: int) -> Tensor:
+        """What the denoiser says of the rows, (rows, C, h, w), and of the last one again where it must have `rows`."""
+        import torch
+
+        short = max(0, self.rows - rows) if self.one_shape else 0
+        inputs = torch.cat([flight.inputs(several) for flight, several in taken])
+        timesteps = [flight.timestep for flight, several in taken for _ in several]
+        texts = [flight.text(row) for flight, several in taken for row in several]
+        answers: Tensor = self.denoiser.predict(
+            torch.cat([inputs, inputs[-1:].expand(short, *inputs.shape[1:])]) if short else inputs,
+            timesteps + timesteps[-1:] * short,
+            texts + texts[-1:] * short,
+        )
+        return answers
 
     def _answered(self, taken: Taken, answers: Tensor) -> None:
         place = 0
