@@ -99,7 +99,10 @@ def test_rows_that_memory_has_no_room_for_are_told_in_the_log(tmp_path: Path) ->
 
 
 def test_every_cell_equals_the_plain_path(tmp_path: Path) -> None:
-    _hold(tmp_path, "grid.sampler=[ddim,euler_a,unipc]", "grid.steps=[3,4]", "grid.guidance=[1,3]")
+    # Not KID, which of few pictures is a small difference of large sums.
+    scores = "metrics.scores=[clip_score,zero_shot,fid,cmmd,saturation,contrast,clipped,judge_all]"
+    grid = ("grid.sampler=[ddim,euler_a,unipc]", "grid.steps=[3,4]", "grid.guidance=[1,3]")
+    _hold(tmp_path, *grid, scores, "prompts.count=6")
 
 
 @pytest.mark.slow
@@ -107,13 +110,13 @@ def test_every_cell_of_five_samplers_four_step_counts_and_four_guidances_equals_
     tmp_path: Path,
 ) -> None:
     samplers = "grid.sampler=[ddim,euler_a,dpmpp_2m_karras,heun,unipc]"
-    _hold(tmp_path, samplers, "grid.steps=[3,4,6,9]", "grid.guidance=[1,2,4,7.5]")
+    _hold(tmp_path, samplers, "grid.steps=[3,4,6,9]", "grid.guidance=[1,2,4,7.5]", "prompts.count=32")
 
 
 def _hold(tmp_path: Path, *grid: str) -> None:
     """Pictures within a level of 255 for 99.9 % of all values, scores within 1e-3 of themselves."""
     command = [
-        *grid, "prompts.count=6", "reference.count=64", "hardware.batch=4", "hardware.latency_repeats=0",
+        *grid, "reference.count=64", "hardware.batch=4", "hardware.latency_repeats=0",
         "hardware.throughput_repeats=0", "metrics.converged.count=0", "report.filmstrips=0",
     ]  # fmt: skip
     roots = [tmp_path / "a" / "shared", tmp_path / "b" / "plain"]
