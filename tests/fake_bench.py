@@ -231,6 +231,18 @@ class FakeActor(Actor):
         return self._pool.start()
 
 
+class Appending(list[str]):
+    """Lines that outlive the process that says them."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def append(self, line: str) -> None:
+        with self.path.open("a") as file:
+            file.write(f"{line}\n")
+
+
 @dataclass
 class Silent:
     """A terminal that is none."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_bench import FakeGenerator, contents, leftovers
+from fake_bench import Appending, FakeGenerator, contents, leftovers
 from graded_bench import COUNT, GradedGenerator, graded_plan, race, whole_grid, work
 
 from eval import sweep
@@ -135,7 +135,7 @@ def test_killed_eight_times_it_ends_with_the_same_bytes_and_the_same_drops(
         if child == 0:
             code = 1
             try:
-                race(root, generator=GradedGenerator(seconds=0.004), said=_Appending(log))
+                race(root, generator=GradedGenerator(seconds=0.004), said=Appending(log))
                 code = 0
             finally:
                 os._exit(code)
@@ -152,18 +152,6 @@ def test_killed_eight_times_it_ends_with_the_same_bytes_and_the_same_drops(
     assert leftovers(root) == []
     made = [line.partition(": made in")[0] for line in log.read_text().splitlines() if ": pictures " in line]
     assert len(made) == len(set(made)), "a whole batch was made twice"
-
-
-class _Appending(list[str]):
-    """Lines that outlive the process that says them."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-
-    def append(self, line: str) -> None:
-        with self.path.open("a") as file:
-            file.write(f"{line}\n")
 
 
 def test_the_grid_completes_what_a_race_has_left_and_makes_no_picture_twice(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_bench import FakeGenerator, contents, leftovers, plan, run
+from fake_bench import Appending, FakeGenerator, contents, leftovers, plan, run
 
 from eval.records import CellResult
 from eval.running import atomic
@@ -64,7 +64,7 @@ def test_killed_ten_times_it_ends_with_the_same_bytes_and_makes_no_whole_batch_t
             code = 1
             try:
                 generator = FakeGenerator(seconds=0.01)
-                run(root, plan(root), generator, said=_Appending(tmp_path / "log"))
+                run(root, plan(root), generator, said=Appending(tmp_path / "log"))
                 code = 0
             finally:
                 os._exit(code)
@@ -84,18 +84,6 @@ def test_killed_ten_times_it_ends_with_the_same_bytes_and_makes_no_whole_batch_t
     written = [line.partition(": made in")[0] for line in (tmp_path / "log").read_text().splitlines()]
     batches = [line for line in written if ": pictures " in line]
     assert len(batches) == len(set(batches)), "a whole batch was made twice"
-
-
-class _Appending(list[str]):
-    """Lines that outlive the process that says them."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-
-    def append(self, line: str) -> None:
-        with self.path.open("a") as file:
-            file.write(f"{line}\n")
 
 
 def test_a_cell_file_torn_at_any_byte_is_found_and_done_again(
