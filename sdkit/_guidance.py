@@ -17,6 +17,9 @@ from sdkit._errors import InvalidRequest
 Interval = tuple[float, float]
 """Low and high, sigmas: 0 <= low < high."""
 
+NEGATIVE = -1
+"""Stands for the negative prompt where rows of text are told by their index."""
+
 PIPELINES = (
     "StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline",
     "StableDiffusionControlNetPipeline",

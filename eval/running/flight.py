@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from eval.records import Cell
+from sdkit._guidance import NEGATIVE
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from sdkit._backend.noise import Noise
     from sdkit._plan import SamplerPlan, StartKey
-
-NEGATIVE = -1
-"""The negative prompt's row, as `sdkit`'s denoiser has it."""
 
 
 class RowKey(NamedTuple):

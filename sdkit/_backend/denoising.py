@@ -16,14 +16,13 @@ from torch import Tensor
 from sdkit._backend.noise import Noise
 from sdkit._device import memory_errors
 from sdkit._errors import InvalidRequest
+from sdkit._guidance import NEGATIVE
 
 if TYPE_CHECKING:
     from sdkit._backend.loading import Loaded
     from sdkit._backend.text import TextEmbeddings
     from sdkit._plan import SamplerPlan
 
-NEGATIVE = -1
-"""The row of text that is the negative prompt's."""
 _PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 _TABLE_BYTES = 2**30
 """Embeddings of more than this stay on the CPU, and go to the device row by row."""
@@ -70,12 +69,12 @@ class Denoiser:
         Args:
             latents: (B, C, h, w), scaled as the UNet reads them.
             timesteps: B training timesteps, 0..999; fractions are allowed.
-            rows: B indices into the table of prompts; `NEGATIVE` is the negative prompt.
+            rows: B indices into the table of prompts; `sdkit._guidance.NEGATIVE` is the negative prompt.
         Raises:
             OutOfMemory: so many rows do not fit.
         """
         with self._lock, memory_errors(f"denoise {len(rows)} rows at once", self._device):
-            picked = torch.tensor([row + 1 for row in rows])
+            picked = torch.tensor([row - NEGATIVE for row in rows])  # its row is the table's first
             embeds = {name: _picked(table, picked, self._device) for name, table in self._tables.items()}
             added = {}
             if self._time_ids is not None:
