@@ -167,6 +167,11 @@ class HardwarePlan:
     """How the denoiser is compiled, by `sdkit.Session`'s names; None is its measured default for the device."""
 
     @property
+    def timed(self) -> bool:
+        """Whether anything is measured."""
+        return bool(self.latency_repeats or self.throughput_repeats)
+
+    @property
     def asked(self) -> dict[str, object]:
         """All of it, but for compiling where nobody asks for it: keys of before there was such a choice stay valid."""
         found = asdict(self)
@@ -325,7 +330,7 @@ class CellResult:
     measured: Measured | None = None
     """Time, memory, energy and money; None where the cell failed."""
     generate_s: float | None = None
-    """Wall seconds of generating the scored pictures."""
+    """Seconds that the batches of the scored pictures took, added up; lanes and workers make some beside each other."""
     error: str | None = None
     """Why the cell has no scores, as the user should read it."""
     reused: bool = field(default=False, compare=False)

@@ -77,7 +77,7 @@ def _sweep(plan: Plan, config_yaml: str, folder: RunFolder, log: RunLog) -> int:
         described = pool.start()
         folder.write_head(plan, config_yaml, described.environment, described.cells)
         log.say(f"begun: {len(described.cells)} cells, {pool.workers} workers, {described.device_name}")
-        progress = progress_of(described, pool.workers)
+        progress = progress_of(described, pool.workers, pool.finishers)
         elsewhere = other_runs(folder.root, plan.execution.store)
         mirror = open_mirror(plan.execution.store, folder.root.name)
         with trackers, stopping() as stop:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +21,7 @@ from sdkit._checks import (
     check_range,
     check_side,
 )
-from sdkit._compile import pick_mode
+from sdkit._compile import OFF, pick_mode
 from sdkit._errors import InvalidRequest, deprecate
 from sdkit._guidance import Interval, check_interval, refuse_interval
 from sdkit._models import resolve
@@ -130,10 +131,10 @@ class Session:
 
     def load(self) -> float:
         """Seconds that reading the weights took; 0.0 when they were read before."""
+        if self._backend is not None:  # without the lock, which a run may hold for long
+            return 0.0
         with self._lock:
             start = time.perf_counter()
-            if self._backend is not None:
-                return 0.0
             self._loaded()
             return time.perf_counter() - start
 
@@ -280,7 +281,7 @@ class Session:
         if size is None:
             raise InvalidRequest(f"width and height must be given: {self.name} has no size of its own")
         with self._lock:
-            return self._loaded().denoiser(text, size, self._lock)
+            return self._loaded().denoiser(text, size, self._turn())
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pixels (N, 3, H, W) uint8, on the CPU, of finished latents (N, C, h, w).
@@ -298,8 +299,11 @@ class Session:
             >>> session.decode(plan.advance(0, state, output, [])[0]).shape
             torch.Size([1, 3, 64, 64])
         """
-        with self._lock:
-            return self._loaded().decode_latents(latents)
+        self.load()
+        backend = self._backend
+        assert backend is not None
+        with self._turn():
+            return backend.decode_latents(latents)
 
     def check_size(self, width: int | None, height: int | None) -> tuple[int, int] | None:
         """Width and height in pixels, the model's own where None; None where only its pipeline knows."""
@@ -363,6 +367,12 @@ class Session:
             end = time.perf_counter()
             latents = None if drawn.is_pixels else drawn.latents.float().cpu()
             return Batch(images, drawn.evaluations, middle - start, end - middle, stages, latents)
+
+    def _turn(self) -> contextlib.AbstractContextManager[object]:
+        """What a call of a network alone waits for: on a CPU nothing, where weights neither move nor change."""
+        return (
+            contextlib.nullcontext() if self._torch_device.type == "cpu" and self._mode is OFF else self._lock
+        )
 
     def _loaded(self) -> Backend:
         """The backend, made at the first call; the lock is held."""

@@ -11,7 +11,7 @@ import torch
 from fake_bench import HEIGHT, WIDTH, FakeGenerator, Made, Text
 
 from eval.running.engine import Engine
-from eval.running.first_calls import FirstCalls
+from eval.running.first_calls import Answers, FirstCalls
 from sdkit._backend.noise import Noise
 from sdkit._backend.probing import probe
 from sdkit._errors import OutOfMemory
@@ -70,7 +70,7 @@ class FlyingGenerator(FakeGenerator):
             self.rows,
             self.share,
             self.one_shape,
-            first_calls=FirstCalls(self.kept_bytes),
+            first_calls=FirstCalls(Answers(self.kept_bytes)),
         )
 
     def model_evals(self, sampler: str, steps: int) -> int:

@@ -80,7 +80,7 @@ def test_what_starts_alike_is_asked_once() -> None:
         hold(generator, batches)
     first = len(batches) * 7 + 4 * 7  # a row a picture, and one more where guidance is on
     assert sum(alone.denoiser_.calls) - sum(shared.denoiser_.calls) == first - 2 * 7
-    assert shared.engine.first_calls.saved == first - 2 * 7
+    assert shared.engine.first_calls.answers.saved == first - 2 * 7
 
 
 def test_what_is_known_to_the_end_is_asked_nothing() -> None:
@@ -92,7 +92,7 @@ def test_what_is_known_to_the_end_is_asked_nothing() -> None:
 def test_other_levels_and_other_seeds_are_asked_for_themselves() -> None:
     generator = FlyingGenerator(rows=4)
     hold(generator, [asked(CELL), asked(replace(CELL, sampler="euler")), asked(replace(CELL, seed=100))])
-    assert generator.engine.first_calls.saved == 0
+    assert generator.engine.first_calls.answers.saved == 0
 
 
 def test_one_noise_for_all_pictures_asks_the_negative_prompt_once() -> None:
@@ -104,7 +104,7 @@ def test_one_noise_for_all_pictures_asks_the_negative_prompt_once() -> None:
 def test_first_calls_that_memory_has_no_room_for_are_asked_again() -> None:
     generator = FlyingGenerator(rows=4, kept_bytes=3 * 3 * 12 * 16 * 4)
     hold(generator, [asked(cell) for cell in cells("ddim", "dpmpp_2m", guidances=(1.0, 2.0, 4.0))])
-    assert 0 < generator.engine.first_calls.saved < 56
+    assert 0 < generator.engine.first_calls.answers.saved < 56
 
 
 def test_out_of_memory_halves_the_rows_and_says_so() -> None:

@@ -18,7 +18,7 @@ from sdkit import NotLinear
 from sdkit._plan import SamplerPlan
 
 GRID: dict[str, Any] = {"samplers": ("ddim", "dpmpp_2m", "heun"), "steps": (3,), "guidances": (1.0, 2.0)}
-PLAIN = ["engine=percell"]
+PLAIN, LANES = ["engine=percell"], ["engine.lanes=2"]
 SCORES = (
     "metrics.scores=[clip_score,zero_shot,fid,cmmd,precision,recall,saturation,contrast,clipped,judge_all]"
 )
@@ -125,7 +125,7 @@ def _hold(tmp_path: Path, *grid: str) -> None:
         "hardware.throughput_repeats=0", "metrics.converged.count=0", "report.filmstrips=0",
     ]  # fmt: skip
     roots = [tmp_path / "a" / "shared", tmp_path / "b" / "plain"]
-    for root, engine in zip(roots, ([], PLAIN), strict=True):
+    for root, engine in zip(roots, (LANES, PLAIN), strict=True):
         assert sweep.main([*command, *engine, f"out={root}"]) == 0
     shared, plain = map(load_run, roots)
     assert len(shared.results) == len(plain.results)

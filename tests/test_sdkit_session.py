@@ -262,3 +262,26 @@ def test_a_device_or_dtype_that_is_not_there_is_refused(
 ) -> None:
     with pytest.raises(InvalidRequest, match=message):
         Session(tiny_sd, **options)
+
+
+def test_a_denoiser_on_a_cpu_waits_for_nobody() -> None:
+    session = Session("shapes", device="cpu")
+    denoiser = session.denoiser(session.encode(["a red star"]))
+    noise = denoiser.noise([7], session.plan("ddim", 1)).first()
+    done = threading.Event()
+
+    def work() -> None:
+        denoiser.predict(noise, [999.0], [0])
+        session.decode(noise)
+        done.set()
+
+    thread = threading.Thread(target=work, daemon=True)
+
+    def on_call(call: int) -> None:  # the session is at work, and holds what its runs wait for
+        if call == 1:
+            thread.start()
+            assert done.wait(30.0)
+
+    text = session.encode(["a red star"])
+    session.sample(text, sampler="ddim", steps=2, guidance_scale=1.0, seeds=[3], on_call=on_call)
+    assert done.is_set()

@@ -1,4 +1,4 @@
-"""Where the seconds of a process go: each is charged to the innermost of the labelled calls that are under way."""
+"""Where the seconds of a process go: to the innermost of the labelled calls that each of its threads is in."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import functools
 import importlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 REST = "the rest"
 IMPORTS = "imports"
+WAITING = "waiting"
+"""For other threads, which are at work or are not."""
 
 
 def find(place: str) -> tuple[Any, str] | None:
@@ -31,34 +33,42 @@ def find(place: str) -> tuple[Any, str] | None:
 
 
 class Clock:
-    """Charges the main thread's time; calls of other threads go by unseen, for their time overlaps.
+    """Charges every moment to the threads that are at work in it, in equal parts.
+
+    The thread that makes the clock is at work but under `WAITING`; others are while they are in a labelled call.
+
+    Args:
+        models: the labels of models.
 
     Attributes:
         seconds: label -> seconds inside calls of that label, less those of labelled calls within them.
+        quiet_s: seconds in which no thread was in a model.
         missing: places that were to be clocked and are not there.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, models: Collection[str] = ()) -> None:
         self.seconds: dict[str, float] = {}
+        self.quiet_s = 0.0
         self.missing: list[str] = []
-        self._labels = [REST]
+        self._models, self._lock = frozenset(models), threading.Lock()
+        self._labels: dict[int, list[str]] = {threading.get_ident(): [REST]}
+        """Thread -> the labelled calls that it is in."""
         self._since = time.perf_counter()
-        self._thread = threading.get_ident()
         self._gpu: list[tuple[str, Any, Any]] = []
 
     @contextmanager
     def under(self, label: str) -> Iterator[None]:
-        """Charge what is done within to `label`."""
-        if threading.get_ident() != self._thread:
-            yield
-            return
-        self._charge()
-        self._labels.append(label)
+        """Charge what this thread does within to `label`."""
+        thread = threading.get_ident()
+        with self._lock:
+            self._charge()
+            self._labels.setdefault(thread, []).append(label)
         try:
             yield
         finally:
-            self._charge()
-            self._labels.pop()
+            with self._lock:
+                self._charge()
+                self._labels[thread].pop()
 
     def wrap(self, label: str, place: str, *, on_device: bool = False) -> None:
         """Clock every call of a function or method from now on.
@@ -94,13 +104,18 @@ class Clock:
 
     def stop(self) -> dict[str, float]:
         """Charge what is under way; the seconds by label, which add up to all since the clock was made."""
-        self._charge()
+        with self._lock:
+            self._charge()
         return self.seconds
 
     def _charge(self) -> None:
-        now, label = time.perf_counter(), self._labels[-1]
-        self.seconds[label] = self.seconds.get(label, 0.0) + now - self._since
-        self._since = now
+        now = time.perf_counter()
+        passed, self._since = now - self._since, now
+        labels = [own[-1] for own in self._labels.values() if own and own[-1] != WAITING] or [WAITING]
+        for label in labels:
+            self.seconds[label] = self.seconds.get(label, 0.0) + passed / len(labels)
+        if self._models.isdisjoint(labels):
+            self.quiet_s += passed
 
     def _clocked(self, label: str, call: Callable[..., Any], on_device: bool) -> Callable[..., Any]:
         @functools.wraps(call)

@@ -1,8 +1,8 @@
 """A sweep in this process with a clock in it: `python -m eval.benchmarks.clocked_sweep CLOCK.json [overrides]`.
 
 Models are clocked where their class is called, so whoever calls them, and whatever is compiled below, is seen; the
-replay of a graph is not. Written is a JSON: seconds by label, those of the GPU's events where there is one, and places
-that were not found.
+replay of a graph is not. Written is a JSON: seconds by label, those of the GPU's events where there is one, those in
+which no model ran, and places that were not found.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.benchmarks.clock import Clock
+from eval.benchmarks.clock import REST, WAITING, Clock
 
 MODELS = (
     ("denoiser", "diffusers:UNet2DConditionModel.__call__"),
@@ -24,6 +24,8 @@ MODELS = (
 )
 """Third parties' classes alone, so that no engine of ours can pass them by. Other models need their class here."""
 WORK = (
+    (WAITING, "eval.running.lanes:LanePool.wait"),
+    (REST, "eval.running.work:Worker.run"),
     ("loading", "eval.running.bench:open_session"),
     ("loading", "eval.scoring.scorer:load_clip"),
     ("reference pictures", "eval.running.bench:open_reference"),
@@ -53,7 +55,7 @@ WORK = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the sweep and write where its seconds went; the sweep's exit code."""
-    clock = Clock()
+    clock = Clock({label for label, _ in MODELS})
     clock.watch_imports()
     path, *overrides = sys.argv[1:] if arguments is None else arguments
     for label, place in MODELS:
@@ -63,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from eval.sweep import main as sweep
 
     code = sweep(overrides)
-    found = {"gpu_s": clock.gpu_seconds(), "seconds": clock.stop(), "missing": clock.missing}
+    gpu_s, seconds = clock.gpu_seconds(), clock.stop()
+    found = {"gpu_s": gpu_s, "seconds": seconds, "quiet_s": clock.quiet_s, "missing": clock.missing}
     Path(path).write_text(json.dumps(found), encoding="utf-8")
     return code
 

@@ -12,6 +12,7 @@ from eval.benchmarks.turns import Taken, Way, take_turns
 
 IDEAS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("shared", ()),
+    ("one lane", ("engine.lanes=1",)),
     ("first calls not shared", ("engine.share_first_calls=false",)),
     ("plain path", ("engine=percell",)),
 )

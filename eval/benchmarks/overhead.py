@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from eval.benchmarks.clock import IMPORTS, REST
 from eval.benchmarks.clocked_sweep import MODELS, WORK
@@ -30,6 +31,8 @@ class Clocked:
     """By label, on the host; they add up to what passed inside the process."""
     gpu_s: dict[str, float] | None
     """By model's label; None on a CPU."""
+    quiet_s: float
+    """Of the process's inside: in which no thread ran a model."""
     missing: tuple[str, ...]
 
     def of(self, label: str) -> float:
@@ -42,11 +45,19 @@ class Clocked:
 
     @property
     def without_models_s(self) -> float:
+        """Wall time in which no model runs; on a GPU, which runs on by itself, what its events leave."""
+        if self.gpu_s is not None:
+            return self.wall_s - sum(self.gpu_s.values())
+        return self.of(OUTSIDE) + self.quiet_s
+
+    @property
+    def beside_models_s(self) -> float:
+        """What all else takes of the threads' time."""
         return self.wall_s - sum(self.of(label) for label in MODEL_LABELS)
 
 
 MODEL_LABELS = tuple(dict.fromkeys(label for label, _ in MODELS))
-OTHER_LABELS = (OUTSIDE, IMPORTS, *dict.fromkeys(label for label, _ in WORK), REST)
+OTHER_LABELS = (OUTSIDE, *dict.fromkeys((IMPORTS, *(label for label, _ in WORK), REST)))
 
 
 def overhead(asked: Asked) -> Part:
@@ -57,7 +68,7 @@ def overhead(asked: Asked) -> Part:
     def keep(way: Way, turn: Turn, own: Path) -> None:
         if turn.seconds is not None:
             told = json.loads((own / "clock.json").read_bytes())
-            found.append(Clocked(turn.seconds, told["seconds"], told["gpu_s"], tuple(told["missing"])))
+            found.append(read(turn.seconds, told))
 
     def command(own: Path) -> Sequence[str]:
         clock, out = own / "clock.json", own / "out"
@@ -70,6 +81,11 @@ def overhead(asked: Asked) -> Part:
     return table(found, f"{size}{len(plan.prompts.rows)} pictures", taken["clocked"].failure)
 
 
+def read(wall_s: float, told: Mapping[str, Any]) -> Clocked:
+    """What a clocked sweep has written."""
+    return Clocked(wall_s, told["seconds"], told["gpu_s"], told["quiet_s"], tuple(told["missing"]))
+
+
 def table(found: Sequence[Clocked], size: str, failure: str | None) -> Part:
     """The part of what the clocks told. Pure."""
 
@@ -78,6 +94,7 @@ def table(found: Sequence[Clocked], size: str, failure: str | None) -> Part:
         return Row(label, (median(seconds), median(shares)), None if found else failure)
 
     rows = [row(label, [run.of(label) for run in found]) for label in (*MODEL_LABELS, *OTHER_LABELS)]
+    rows.append(row("all beside the models", [run.beside_models_s for run in found]))
     rows.append(row("**without a model**", [run.without_models_s for run in found]))
     rows.append(row("the whole", [run.wall_s for run in found]))
     share = rows[-2].values[1]
@@ -91,10 +108,11 @@ def table(found: Sequence[Clocked], size: str, failure: str | None) -> Part:
     return Part(
         name="overhead",
         title="What a sweep costs beside its models",
-        told=f"{size}, ours without its separate measurement of speed and without filmstrips. Each second of the "
-        "main thread is charged to the innermost of the calls that are under way: a decoder's to the decoder, "
-        "not to the engine that calls it. *without a model* is the wall time less denoiser, decoder, text encoder "
-        "and scorer; it holds the clock's own cost.",
+        told=f"{size}, ours without its separate measurement of speed and without filmstrips. Each moment is "
+        "charged, in equal parts, to the innermost call that each thread at work is in: a decoder's to the decoder, "
+        "not to the engine that calls it. *all beside the models* is what is not denoiser, decoder, text encoder or "
+        "scorer; *without a model* is the wall time in which no thread runs one of these. Both hold the clock's own "
+        "cost.",
         label="what",
         columns=COLUMNS,
         rows=tuple(rows),

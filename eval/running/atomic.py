@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 from pathlib import Path
 
 from sdkit._errors import SdkitError
@@ -30,7 +31,7 @@ def write_atomic(path: Path, payload: bytes, *, sync_folder: bool = True) -> Non
     Raises:
         RunFolderError: the system refused.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{TEMPORARY}")
     try:
         with temporary.open("wb") as file:
             file.write(payload)

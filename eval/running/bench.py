@@ -60,6 +60,15 @@ class Bench:
         others = sum(each.held_bytes for each in self.precise.values() if each is not own)
         return replace(self, generator=own.generator, text=own.text, engine=own.engine, beside_bytes=others)
 
+    def twin(self, folder: RunFolder) -> Bench:
+        """The same bench for another thread, which has engines of its own and reports what it finds elsewhere."""
+        precise = {
+            name: replace(each, engine=None if each.engine is None else each.engine.twin())
+            for name, each in self.precise.items()
+        }
+        engine = None if self.engine is None else self.engine.twin()
+        return replace(self, folder=folder, engine=engine, precise=precise)
+
     def text_rows(self, start: int, stop: int) -> Any:
         """The encoded prompts of the pictures `start`..`stop - 1`."""
         return rows_of(self.text, self.plan.prompts, start, stop)

@@ -10,12 +10,15 @@ from eval.records import Cell, HardwarePlan
 from eval.running.generator import Generator
 from eval.running.stopwatch import Failure, attempt, time_batch
 
+_Called = tuple[str, str, int, int, str | None]
+"""Device, model, width, height, precision."""
+
 
 @dataclass
 class ColdCalls:
     """Remembers for one process what has been called already. Ask before a cell's first picture is made."""
 
-    _made_by: dict[tuple[str, str, int, int, str | None], str] = field(default_factory=dict)
+    _made_by: dict[_Called, str] = field(default_factory=dict)
 
     def first(
         self, generator: Generator[Any], prompts: Sequence[str], cell: Cell, hardware: HardwarePlan
@@ -24,10 +27,18 @@ class ColdCalls:
 
         The weights are on the device and the prompts of the whole sweep were encoded before.
         """
-        if not (hardware.latency_repeats or hardware.throughput_repeats):
+        if not hardware.timed:
             return Failure("hardware.latency_repeats and hardware.throughput_repeats are 0")
-        called = (generator.device, cell.model_fingerprint, cell.width, cell.height, cell.precision)
-        if called in self._made_by:
-            return Failure(f"told once a process and device, by {self._made_by[called]}")
-        self._made_by[called] = cell.label
+        if self.told(generator, cell):
+            made_by = self._made_by[_called(generator, cell)]
+            return Failure(f"told once a process and device, by {made_by}")
+        self._made_by[_called(generator, cell)] = cell.label
         return attempt(lambda: time_batch(generator, prompts, cell, 1).whole_s)
+
+    def told(self, generator: Generator[Any], cell: Cell) -> bool:
+        """Whether the first call of this kind was made."""
+        return _called(generator, cell) in self._made_by
+
+
+def _called(generator: Generator[Any], cell: Cell) -> _Called:
+    return generator.device, cell.model_fingerprint, cell.width, cell.height, cell.precision

@@ -6,6 +6,7 @@ It is made without any acceleration, so that what a precision or an interval cha
 from __future__ import annotations
 
 import io
+import threading
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -41,7 +42,8 @@ class ConvergedRuns:
     """Where converged pictures are kept."""
     precise: Mapping[str, tuple[Generator[Any], Callable[[int, int], Any]]] = field(default_factory=dict)
     """Generator and prompts by precision, where the grid has such an axis; `generator` is then the finest."""
-    _kept: dict[str, Pair | None] = field(default_factory=dict)
+    _kept: dict[str, Pair | None] = field(default_factory=dict, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def count(self, cell: Cell) -> int:
         """How many of the cell's first pictures are measured."""
@@ -80,9 +82,10 @@ class ConvergedRuns:
         if far.precision is not None:
             far = replace(far, precision=None, dtype=self.generator.dtype)
         key = digest([far.asked, count])[:16]
-        if key not in self._kept:
-            self._kept[key] = self._read(key) or self._made(far, count, key)
-        return self._kept[key]
+        with self._lock:  # or two threads would make the same
+            if key not in self._kept:
+                self._kept[key] = self._read(key) or self._made(far, count, key)
+            return self._kept[key]
 
     def _made(self, far: Cell, count: int, key: str) -> Pair | None:
         found = _pair(self._sample(far, count), count)

@@ -61,6 +61,13 @@ class Engine:
     _flights: dict[Asked, Flight] = field(default_factory=dict, init=False)
     _plans: dict[tuple[str, int], SamplerPlan] = field(default_factory=dict, init=False)
 
+    def twin(self) -> Engine:
+        """Another engine over the same model, for another thread: it knows the same first calls."""
+        first_calls = FirstCalls(self.first_calls.answers)
+        return Engine(
+            self.generator, self.denoiser, self.rows, self.share, self.one_shape, first_calls=first_calls
+        )
+
     def plan(self, cell: Cell) -> SamplerPlan:
         """The cell's sampler as coefficients. Raises NotLinear where only its pipeline can run it."""
         key = (cell.sampler, cell.steps)

@@ -27,11 +27,12 @@ def make_pool(plan: Plan, root: Path) -> Pool:
         return ProcessPool(plan, root, devices)
     from dataclasses import replace
 
+    from eval.running.lanes import in_lanes
     from eval.running.pool import local_pool
 
     if devices:
         plan = replace(plan, model=replace(plan.model, device=devices[0]))
-    return local_pool(plan, root)
+    return in_lanes(local_pool(plan, root).worker)
 
 
 def visible_gpus() -> tuple[str, ...]:

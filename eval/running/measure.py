@@ -55,7 +55,7 @@ def measure_cell(
         beside_bytes: what the scorer and other precisions of the model hold on the same GPU, taken off its peaks.
         driver: the GPU's; None asks NVML.
     """
-    if not (hardware.latency_repeats or hardware.throughput_repeats):
+    if not hardware.timed:
         return _unmeasured(hardware, "hardware.latency_repeats and hardware.throughput_repeats are 0")
     told = open_driver(generator.device) if driver is None else driver
     try:

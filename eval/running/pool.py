@@ -22,8 +22,13 @@ class Pool(Protocol):
         ...
 
     @property
+    def finishers(self) -> int:
+        """How many can finish cells beside each other."""
+        ...
+
+    @property
     def idle(self) -> int:
-        """How many of them have nothing to do."""
+        """How many can be given a task."""
         ...
 
     def start(self) -> Described:
@@ -59,6 +64,10 @@ class LocalPool:
         return 1
 
     @property
+    def finishers(self) -> int:
+        return 1
+
+    @property
     def idle(self) -> int:
         return int(self._waiting is None)
 
@@ -87,9 +96,11 @@ def local_pool(plan: Plan, root: Path, generator: Generator[Any] | None = None) 
         SdkitError: as `prepare`.
     """
     from eval.running.bench import prepare
+    from eval.running.heap import keep_freed
     from eval.running.mirror import open_mirror
     from eval.running.store import RunFolder
 
+    keep_freed()
     notes: list[str] = []
     mirror = open_mirror(plan.execution.store, root.name)
     return LocalPool(Worker(prepare(plan, RunFolder(root, notes.append), generator), mirror, notes))

@@ -34,6 +34,8 @@ class Progress:
     counts: Sequence[int]
     """Pictures of each cell."""
     workers: int = 1
+    finishers: int = 1
+    """How many cells are finished beside each other."""
     stream: TextIO = field(default_factory=lambda: sys.stderr)
     batches: list[Spent] = field(default_factory=list)
     """Batches that were made: denoiser rows and seconds of each."""
@@ -155,7 +157,7 @@ class Progress:
             to_make -= share * (seconds_left(batches, [self._rows(task)]) or 0.0)
         # A cell that is being finished still waits in `_waiting`, with no batches.
         to_finish = seconds_left(self.finishes, [self.evals[place] for place in self._waiting]) or 0.0
-        return max(0.0, to_make + to_finish) / self.workers
+        return max(0.0, to_make / self.workers + to_finish / self.finishers)
 
     def _rows(self, task: Task) -> float:
         if isinstance(task, Finish):

@@ -8,6 +8,8 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
+from eval.running.heap import give_back
+
 _CLEAR = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 _PEAK = "5"
@@ -29,6 +31,7 @@ class ResidentPeak:
 
     def __enter__(self) -> ResidentPeak:
         gc.collect()
+        give_back()
         if not _reset():
             self._sampler = _Sampler()
             self._sampler.start()

@@ -166,7 +166,9 @@ class GridRun:
         self.on_done(result)
 
 
-def progress_of(described: Described, workers: int = 1, stream: TextIO | None = None) -> Progress:
+def progress_of(
+    described: Described, workers: int = 1, finishers: int = 1, stream: TextIO | None = None
+) -> Progress:
     """What is shown of the grid while it runs, on standard error unless said otherwise."""
     cells, evals = described.cells, described.evals
     return Progress(
@@ -175,6 +177,7 @@ def progress_of(described: Described, workers: int = 1, stream: TextIO | None = 
         evals=evals,
         counts=[cell.count for cell in cells],
         workers=workers,
+        finishers=finishers,
         stream=stream or sys.stderr,
     )
 

@@ -51,6 +51,10 @@ class Seats(ABC, Generic[HandleT]):
         return sum(seat.worker is not None for seat in self.seats)
 
     @property
+    def finishers(self) -> int:
+        return self.workers
+
+    @property
     def idle(self) -> int:
         return sum(seat.idle for seat in self.seats)
 

@@ -19,6 +19,7 @@ from eval.running.measure import measure_cell
 from eval.running.mirror import Mirror
 from eval.running.precision import doubt_memory
 from eval.running.stopwatch import Failure
+from eval.running.store import RunFolder
 from eval.running.tasks import Finish, Make, Task
 from eval.scoring.cell_scores import Scored, Seen, cell_scores, gather
 from sdkit._errors import GenerationError, NotLinear, OutOfMemory, SdkitError
@@ -83,6 +84,23 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.ceiling = self.bench.plan.hardware.batch
+
+    def twin(self) -> Worker:
+        """The same worker for another thread; what either learns of samplers and first calls both know."""
+        notes: list[str] = []
+        folder = RunFolder(self.bench.folder.root, notes.append)
+        twin = Worker(self.bench.twin(folder), self.mirror, notes)
+        twin._plain, twin._cold = self._plain, self._cold
+        return twin
+
+    def needs_all(self, task: Task) -> bool:
+        """Whether the task must not share the machine: it times something, or goes the plain path."""
+        cell = self.bench.cells[task.cell]
+        bench = self.bench.at(cell)
+        if isinstance(task, Finish):
+            return bench.plan.hardware.timed
+        untold = bench.plan.hardware.timed and not bench.cold.told(bench.generator, cell)
+        return untold or bench.engine is None or not self._linear(bench.engine, cell)
 
     def describe(self) -> Described:
         bench = self.bench

@@ -22,9 +22,9 @@ def saturation(pixels: Tensor) -> Array:
 
     Source: Smith, Color Gamut Transform Pairs (1978): the S of HSV.
     """
-    levels = _levels(pixels)
-    most, least = levels.max(axis=1), levels.min(axis=1)
-    share = np.divide(most - least, most, out=np.zeros_like(most), where=most > 0)
+    levels = _checked(pixels)
+    most, apart = levels.max(axis=1), levels.max(axis=1) - levels.min(axis=1)
+    share = np.divide(apart, most, out=np.zeros(most.shape), where=most > 0)
     return np.asarray(share.mean(axis=(1, 2)))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -181,9 +180,11 @@ class Backend:
         with hushed():
             return probe(sampler, self._loaded.scheduler_config, steps, xl=self._loaded.is_xl)
 
-    def denoiser(self, text: TextEmbeddings, size: tuple[int, int], lock: threading.RLock) -> Denoiser:
+    def denoiser(
+        self, text: TextEmbeddings, size: tuple[int, int], turn: contextlib.AbstractContextManager[object]
+    ) -> Denoiser:
         """The UNet by itself. Raises InvalidRequest where the model's pipeline does more than call it."""
-        return Denoiser(self._loaded, text, size, self._device, self._dtype, lock)
+        return Denoiser(self._loaded, text, size, self._device, self._dtype, turn)
 
     def synchronise(self) -> None:
         """Waits until the device has done all it was given, so that a clock may be read."""

@@ -6,7 +6,7 @@ with is what the pipelines of Stable Diffusion and SDXL call it with.
 
 from __future__ import annotations
 
-import threading
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ _TABLE_BYTES = 2**30
 
 
 class Denoiser:
-    """A model's UNet over a table of prompts, at one size. Threads take turns.
+    """A model's UNet over a table of prompts, at one size. Threads take turns; on a CPU they run side by side.
 
     Example:
         >>> from sdkit import Session
@@ -47,11 +47,11 @@ class Denoiser:
         size: tuple[int, int],
         device: torch.device,
         dtype: torch.dtype,
-        lock: threading.RLock,
+        turn: contextlib.AbstractContextManager[object],
     ) -> None:
         check_denoiser(loaded, text)
         pipeline = loaded.pipeline
-        self._unet, self._device, self._dtype, self._lock = pipeline.unet, device, dtype, lock
+        self._unet, self._device, self._dtype, self._turn = pipeline.unet, device, dtype, turn
         factor = pipeline.vae_scale_factor
         self.shape = (int(self._unet.config.in_channels), size[1] // factor, size[0] // factor)
         """C, h, w of a row's latents."""
@@ -73,7 +73,7 @@ class Denoiser:
         Raises:
             OutOfMemory: so many rows do not fit.
         """
-        with self._lock, memory_errors(f"denoise {len(rows)} rows at once", self._device):
+        with self._turn, memory_errors(f"denoise {len(rows)} rows at once", self._device):
             picked = torch.tensor([row - NEGATIVE for row in rows])  # its row is the table's first
             embeds = {name: _picked(table, picked, self._device) for name, table in self._tables.items()}
             added = {}

@@ -8,8 +8,10 @@ all shapes at every size and turn that the world allows.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 
 import numpy as np
 import torch
@@ -66,7 +68,10 @@ def read(images: Tensor) -> list[Reading]:
     """
     if images.dtype != torch.uint8 or images.shape[1:] != (3, world.SIZE_PX, world.SIZE_PX):
         raise ValueError(f"images must be (N, 3, 64, 64) uint8, got {tuple(images.shape)} {images.dtype}")
-    return [_read(image) for image in images.permute(0, 2, 3, 1).numpy().astype(np.float32)]
+    planes = images.numpy().astype(np.float32)
+    found = [_pieces(image) for image in planes]
+    seen = _see([piece for _, pieces in found for piece in pieces])
+    return [Reading(background, tuple(islice(seen, len(pieces)))) for background, pieces in found]
 
 
 def verdict(reading: Reading, scene: world.Scene) -> dict[str, bool]:
@@ -104,52 +109,89 @@ def _pair_verdict(a: Seen, b: Seen, scene: world.Scene) -> dict[str, bool]:
     }
 
 
-def _read(image: _Floats) -> Reading:
+@dataclass(frozen=True)
+class _Piece:
+    """What stands out from the background in one place."""
+
+    colour: str
+    coverage: _Floats
+    """(64, 64): how much of each pixel it covers, 0..1."""
+
+
+def _pieces(image: _Floats) -> tuple[str, list[_Piece]]:
+    """The background's colour and the pieces of a picture (3, 64, 64), from the largest to the smallest."""
     from scipy import ndimage
 
     ground = _background(image)
-    difference = np.linalg.norm(image - ground, axis=2)
+    apart = image - ground
+    difference = _length(apart)
     labels, count = ndimage.label(difference > _FOREGROUND, structure=np.ones((3, 3)))
     areas = np.bincount(labels.ravel(), minlength=count + 1)
-    pieces = [i for i in range(1, count + 1) if areas[i] >= _LEAST_AREA_PX]
-    pieces.sort(key=lambda i: -areas[i])
-    objects = tuple(_see(image, ground, difference, labels == i) for i in pieces)
-    return Reading(_nearest_colour(ground.mean(axis=(0, 1))), objects)
+    wanted = [i for i in range(1, count + 1) if areas[i] >= _LEAST_AREA_PX]
+    wanted.sort(key=lambda i: -areas[i])
+    pieces = [_piece(image, ground, apart, difference, labels == i) for i in wanted]
+    return _nearest_colour(ground.mean(axis=(1, 2))), pieces
+
+
+@cache
+def _border() -> tuple[NDArray[np.bool_], _Floats, _Floats, _Floats]:
+    """The frame, two pixels wide, as a mask; 1, row and column of its pixels; and rows and columns of all."""
+    rows, columns = np.mgrid[: world.SIZE_PX, : world.SIZE_PX].astype(np.float32)
+    frame = np.zeros((world.SIZE_PX, world.SIZE_PX), dtype=np.bool)
+    frame[:2], frame[-2:], frame[:, :2], frame[:, -2:] = True, True, True, True
+    design = np.stack([np.ones_like(rows), rows, columns], axis=-1)[frame]
+    return frame, design, rows, columns
 
 
 def _background(image: _Floats) -> _Floats:
-    """(64, 64, 3): the plane through the frame's pixels, fitted twice, the second time without outliers."""
-    rows, columns = np.mgrid[: world.SIZE_PX, : world.SIZE_PX]
-    design = np.stack([np.ones_like(rows), rows, columns], axis=-1).astype(np.float32)
-    frame = np.zeros((world.SIZE_PX, world.SIZE_PX), dtype=np.bool)
-    frame[:2], frame[-2:], frame[:, :2], frame[:, -2:] = True, True, True, True
-    distance = np.linalg.norm(image - np.median(image[frame], axis=0), axis=2)
-    frame &= distance < 2 * _FOREGROUND
-    plane, *_ = np.linalg.lstsq(design[frame], image[frame], rcond=None)
-    return np.asarray(design @ plane, dtype=np.float32)
+    """(3, 64, 64): the plane through the frame's pixels, fitted twice, the second time without outliers."""
+    frame, design, rows, columns = _border()
+    values = image[:, frame]
+    near = _length(values - np.median(values, axis=1, keepdims=True)) < 2 * _FOREGROUND
+    plane, *_ = np.linalg.lstsq(design[near], values[:, near].T, rcond=None)
+    flat, down, right = plane.astype(np.float32)[:, :, None, None]
+    return np.asarray(flat + down * rows + right * columns)
 
 
-def _see(image: _Floats, ground: _Floats, difference: _Floats, piece: NDArray[np.bool_]) -> Seen:
-    core = piece & (difference >= np.median(difference[piece]))
-    colour = np.median(image[core], axis=0)
-    toward = colour - ground
-    alpha = ((image - ground) * toward).sum(axis=2) / np.maximum((toward**2).sum(axis=2), 1.0)
-    near = _dilated(piece)
-    coverage = torch.from_numpy((np.clip(alpha, 0, 1) * near).astype(np.float32))
-    frame = _frame(coverage)
-    overlap = _overlaps(_canonical(coverage, frame))
-    best = int(overlap.argmax())
+def _length(vectors: _Floats) -> _Floats:
+    """Of vectors whose three components come first."""
+    return np.asarray(np.sqrt(_dot(vectors, vectors)))
+
+
+def _dot(one: _Floats, other: _Floats) -> _Floats:
+    """Products of vectors whose three components come first."""
+    return np.asarray(one[0] * other[0] + one[1] * other[1] + one[2] * other[2])
+
+
+def _piece(
+    image: _Floats, ground: _Floats, apart: _Floats, difference: _Floats, mask: NDArray[np.bool_]
+) -> _Piece:
+    core = mask & (difference >= np.median(difference[mask]))
+    colour = np.median(image[:, core], axis=1)
+    toward = colour[:, None, None] - ground
+    alpha = _dot(apart, toward) / np.maximum(_dot(toward, toward), 1.0)
+    return _Piece(_nearest_colour(colour), (np.clip(alpha, 0, 1) * _dilated(mask)).astype(np.float32))
+
+
+def _see(pieces: Sequence[_Piece]) -> Iterator[Seen]:
+    """Each piece, by the drawing that it overlaps best, and how well."""
+    if not pieces:
+        return
+    coverages = torch.from_numpy(np.stack([piece.coverage for piece in pieces]))
+    frames = _frames(coverages)
+    overlaps = _overlaps(_canonical(coverages, frames))
     known = _templates()
-    x, y, scale = frame
-    radius = scale / known.scale[best]
-    offset = known.offset[best]
-    return Seen(
-        shape=world.SHAPES[known.shape[best]] if overlap[best] >= _LEAST_OVERLAP else None,
-        colour=_nearest_colour(colour),
-        centre=(x - radius * offset[0], y - radius * offset[1]),
-        radius_px=radius,
-        area_px=scale**2,
-    )
+    for piece, (x, y, scale), overlap in zip(pieces, frames.tolist(), overlaps, strict=True):
+        best = int(overlap.argmax())
+        radius = scale / known.scale[best]
+        offset = known.offset[best]
+        yield Seen(
+            shape=world.SHAPES[known.shape[best]] if overlap[best] >= _LEAST_OVERLAP else None,
+            colour=piece.colour,
+            centre=(x - radius * offset[0], y - radius * offset[1]),
+            radius_px=radius,
+            area_px=scale**2,
+        )
 
 
 def _dilated(piece: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -162,25 +204,24 @@ def _nearest_colour(rgb: _Floats) -> str:
     return min(world.COLOURS, key=lambda name: math.dist(rgb, world.PALETTE[name]))
 
 
-def _frame(coverage: Tensor) -> tuple[float, float, float]:
-    """Centroid x, y and square root of the area, in pixels."""
-    area = coverage.sum().clamp_min(1e-6)
+def _frames(coverages: Tensor) -> Tensor:
+    """(M, 3): centroid x, y and square root of the area, in pixels, of coverages (M, 64, 64)."""
+    areas = coverages.sum((1, 2)).clamp_min(1e-6)
     pixels = torch.arange(world.SIZE_PX) + 0.5
-    return (
-        float((coverage.sum(0) * pixels).sum() / area),
-        float((coverage.sum(1) * pixels).sum() / area),
-        float(area.sqrt()),
-    )
+    across, down = (coverages.sum(axis) * pixels for axis in (1, 2))
+    return torch.stack([across.sum(1) / areas, down.sum(1) / areas, areas.sqrt()], dim=1)
 
 
-def _canonical(coverage: Tensor, frame: tuple[float, float, float]) -> Tensor:
-    """(24, 24): the coverage seen through a window centred on the centroid, as wide as the area says."""
-    x, y, scale = frame
+def _canonical(coverages: Tensor, frames: Tensor) -> Tensor:
+    """(M, 576): each coverage seen through a window of 24 x 24 centred on its centroid, as wide as the area says."""
+    x, y, scale = frames.T[:, :, None]
     steps = torch.linspace(-_REACH, _REACH, _GRID) * scale
     to_unit = 2 / world.SIZE_PX
-    gx, gy = (steps + x) * to_unit - 1, (steps + y) * to_unit - 1
-    grid = torch.stack(torch.meshgrid(gy, gx, indexing="ij")[::-1], dim=-1)
-    return torch.nn.functional.grid_sample(coverage[None, None], grid[None], align_corners=False)[0, 0]
+    shape = (len(frames), _GRID, _GRID)
+    gx = ((steps + x) * to_unit - 1)[:, None, :].expand(shape)
+    gy = ((steps + y) * to_unit - 1)[:, :, None].expand(shape)
+    grid = torch.stack([gx, gy], dim=-1)
+    return torch.nn.functional.grid_sample(coverages[:, None], grid, align_corners=False).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -204,8 +245,9 @@ def _templates() -> _Templates:
             for degrees in (-12, -6, 0, 6, 12):
                 turn = torch.tensor([math.radians(degrees)])
                 drawn = coverage(shape, torch.tensor([[middle, middle]]), torch.tensor([radius]), turn)[0]
-                x, y, scale = _frame(drawn)
-                pixels.append(_canonical(drawn, (x, y, scale)).flatten())
+                frame = _frames(drawn[None])
+                x, y, scale = frame[0].tolist()
+                pixels.append(_canonical(drawn[None], frame)[0])
                 shapes.append(index)
                 scales.append(scale / radius)
                 offsets.append(((x - middle) / radius, (y - middle) / radius))
@@ -214,7 +256,7 @@ def _templates() -> _Templates:
 
 
 def _overlaps(canonical: Tensor) -> Tensor:
-    """(M,): intersection over union, soft, with every template."""
-    mine, known = canonical.flatten(), _templates()
-    both = torch.minimum(mine, known.pixels).sum(1)
-    return both / (mine.sum() + known.areas - both).clamp_min(1e-6)
+    """(M, templates): intersection over union, soft, of canonical coverages (M, 576) with every template."""
+    known = _templates()
+    both = torch.stack([torch.minimum(each, known.pixels).sum(1) for each in canonical])
+    return both / (canonical.sum(1, keepdim=True) + known.areas - both).clamp_min(1e-6)
