@@ -1,11 +1,12 @@
 """Races on recorded scores: whether a race ends with the grid's choice, and which share of its pictures it makes.
 
-python -m eval.running.benchmarks.racing [FOLDER] --write
+python -m eval.running.benchmarks.racing [FOLDER ...] --write
 
-FOLDER is a run's, or reports/example, whose page holds the CLIP score of every picture. Each repetition draws prompts:
-all in another order, or a part of them, or, where more are asked for than were recorded, with replacement. Then the
-grid is decided over all of them, a race is run on them, and the rest of the race is decided by the same rule.
-What a setting costs is its denoiser rows, so that no clock has a part in it.
+A FOLDER is a run's, such as `python eval/sweep.py prompts.count=512` leaves, or reports/example, whose page holds the
+CLIP score of every picture. Each repetition draws prompts: all in another order, or a part of them, or, where more are
+asked for than were recorded, with replacement. Then the grid is decided over all of them, a race is run on them, and
+the rest of the race is decided by the same rule. What a setting costs is its denoiser rows, so that no clock has a part
+in it.
 """
 
 from __future__ import annotations
@@ -197,8 +198,15 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     default = SearchPlan()
-    parser.add_argument("folder", type=Path, nargs="?", default=ROOT / "reports" / "example")
-    parser.add_argument("--pictures", type=int, nargs="+", default=[128, 256, 512, 1024])
+    parser.add_argument(
+        "folders", metavar="FOLDER", type=Path, nargs="*", default=[ROOT / "reports" / "example"]
+    )
+    parser.add_argument(
+        "--pictures",
+        type=int,
+        nargs="+",
+        help="prompts a repetition; else all that were recorded, and of the first folder 2, 4 and 8 times as many",
+    )
     parser.add_argument("--repeats", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=default.first)
@@ -208,10 +216,17 @@ def main(arguments: list[str] | None = None) -> int:
         "--write", action="store_true", help="racing.md beside this file; else standard output"
     )
     given = parser.parse_args(arguments)
-    recorded = (of_run if (given.folder / "plan.json").is_file() else of_page)(given.folder)
     search = SearchPlan("racing", given.first, given.growth, given.confidence)
-    table = table_of(recorded, given.pictures, search, given.repeats, given.seed)
-    text = report(recorded, search, table, given.repeats, given.seed)
+    sections = []
+    for place, folder in enumerate(given.folders):
+        recorded = (of_run if (folder / "plan.json").is_file() else of_page)(folder)
+        known = recorded.values.shape[1]
+        counts = given.pictures or [known * times for times in ((1, 2, 4, 8) if place == 0 else (1,))]
+        table = table_of(recorded, counts, search, given.repeats, given.seed)
+        sections.append(
+            f"{len(recorded.values)} settings x {known} pictures, of `{recorded.name}`:\n\n{table}\n"
+        )
+    text = report(sections, search, given.repeats, given.seed)
     if given.write:
         Path(__file__).with_suffix(".md").write_text(text, encoding="utf-8")
     else:
@@ -219,9 +234,9 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def report(recorded: Recorded, search: SearchPlan, table: str, repeats: int, seed: int) -> str:
-    """The table as Markdown, with what it was made by."""
-    cells, known = recorded.values.shape
+def report(sections: Sequence[str], search: SearchPlan, repeats: int, seed: int) -> str:
+    """The tables as Markdown, with what they were made by."""
+    tables = "\n".join(sections)
     what = (__doc__ or "").partition("\n\n")[2].partition("\n\n")[2].strip()
     asked = (
         f"search.first={search.first} search.growth={search.growth:g} search.confidence={search.confidence:g}"
@@ -229,16 +244,15 @@ def report(recorded: Recorded, search: SearchPlan, table: str, repeats: int, see
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("numpy", "scipy"))
     return f"""# Races on recorded scores
 
-`python -m eval.running.benchmarks.racing --write`
+`python -m eval.running.benchmarks.racing reports/example FOLDER --write`
 
 {what}
 
-Recorded: {cells} settings x {known} pictures, of `{recorded.name}`. {asked}; margin {RULE.scores[0].margin};
-{repeats} repetitions a row, seed {seed}; {versions}. "... and truly so": by the means of all that was recorded, where
+{asked}; margin {RULE.scores[0].margin}; {repeats}
+repetitions a row, seed {seed}; {versions}. "... and truly so": by the means of all that was recorded, where
 more prompts are drawn than that. "as many rows", "fewer" and "more": choices other than the grid's, by what they cost.
 
-{table}
-"""
+{tables}"""
 
 
 if __name__ == "__main__":
