@@ -114,9 +114,9 @@ def test_time_left_is_never_negative() -> None:
     assert left >= 0
 
 
-def _progress(workers: int = 1, stream: io.StringIO | None = None) -> Progress:
+def _progress(workers: int = 1, finishers: int = 1, stream: io.StringIO | None = None) -> Progress:
     """Two cells of four pictures, whose denoiser rows are 8 and 16."""
-    return Progress(["a", "b"], [8, 16], [2, 4], [4, 4], workers, stream or io.StringIO())
+    return Progress(["a", "b"], [8, 16], [2, 4], [4, 4], workers, finishers, stream or io.StringIO())
 
 
 def test_away_from_a_terminal_each_cell_is_one_line() -> None:
@@ -146,19 +146,19 @@ def test_a_cell_that_was_reused_tells_nothing_about_time() -> None:
     progress.close()
 
 
-def test_time_left_counts_batches_and_finishes_and_is_shared_by_the_workers() -> None:
-    for workers in (1, 2):
-        progress = _progress(workers)
+def test_time_left_counts_batches_and_finishes_and_each_is_shared_by_who_does_it() -> None:
+    for workers, finishers in ((1, 1), (2, 2), (2, 1)):
+        progress = _progress(workers, finishers)
         progress.expect(0, [(0, 2), (2, 4)])
         progress.expect(1, [(0, 4)])
         progress.made(Make(0, 0, 2), 4.0)  # 4 rows: 1 s a row
         assert progress.left() == pytest.approx((4 + 16) / workers)
         progress.made(Make(0, 2, 4), 4.0)
         progress.finish(0, CellResult(_cells()[0], "cpu", 2), 3.0)  # 2 calls: 1.5 s a call
-        assert progress.left() == pytest.approx((16 + 6) / workers)
+        assert progress.left() == pytest.approx(16 / workers + 6 / finishers)
         progress.start(Make(1, 0, 4))
         progress.part(Make(1, 0, 4), 0.25)
-        assert progress.left() == pytest.approx((12 + 6) / workers)
+        assert progress.left() == pytest.approx(12 / workers + 6 / finishers)
         progress.close()
 
 

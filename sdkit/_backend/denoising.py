@@ -47,11 +47,11 @@ class Denoiser:
         size: tuple[int, int],
         device: torch.device,
         dtype: torch.dtype,
-        turn: contextlib.AbstractContextManager[object],
+        lock: contextlib.AbstractContextManager[object],
     ) -> None:
         check_denoiser(loaded, text)
         pipeline = loaded.pipeline
-        self._unet, self._device, self._dtype, self._turn = pipeline.unet, device, dtype, turn
+        self._unet, self._device, self._dtype, self._lock = pipeline.unet, device, dtype, lock
         factor = pipeline.vae_scale_factor
         self.shape = (int(self._unet.config.in_channels), size[1] // factor, size[0] // factor)
         """C, h, w of a row's latents."""
@@ -73,7 +73,7 @@ class Denoiser:
         Raises:
             OutOfMemory: so many rows do not fit.
         """
-        with self._turn, memory_errors(f"denoise {len(rows)} rows at once", self._device):
+        with self._lock, memory_errors(f"denoise {len(rows)} rows at once", self._device):
             picked = torch.tensor([row - NEGATIVE for row in rows])  # its row is the table's first
             embeds = {name: _picked(table, picked, self._device) for name, table in self._tables.items()}
             added = {}
