@@ -17,10 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 from eval.accelerations import PRECISIONS, Interval
 from eval.deciding import to_decide, to_report
 from eval.execution_plan import EnginePlan, ExecutionPlan
+from eval.hardware_plan import HardwarePlan
 from eval.records import (
     ConvergedPlan,
     GridPlan,
-    HardwarePlan,
     MetricsPlan,
     ModelPlan,
     Plan,

@@ -15,17 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from eval.hardware_plan import HardwarePlan
 from eval.identity import EncoderKey
-from eval.records import (
-    ConvergedPlan,
-    GridPlan,
-    HardwarePlan,
-    MetricsPlan,
-    ModelPlan,
-    Plan,
-    PromptSet,
-    ReferencePlan,
-)
+from eval.records import ConvergedPlan, GridPlan, MetricsPlan, ModelPlan, Plan, PromptSet, ReferencePlan
 from eval.running.bench import Bench, rows_of
 from eval.running.converged import ConvergedRuns
 from eval.running.grid import grid_cells

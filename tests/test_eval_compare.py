@@ -17,6 +17,7 @@ from PIL import Image
 from playwright.sync_api import Browser
 
 from eval import compare
+from eval.hardware_plan import HardwarePlan
 from eval.hashing import file_sha256
 from eval.identity import EncoderKey, Score, ScoreKey
 from eval.measured import Measured, Memory, Timing
@@ -24,7 +25,6 @@ from eval.records import (
     Cell,
     CellResult,
     GridPlan,
-    HardwarePlan,
     ImageRow,
     MetricsPlan,
     ModelPlan,

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from eval.hardware_plan import HardwarePlan
 from eval.identity import EncoderKey, Score, ScoreKey
 from eval.records import (
     Cell,
     CellResult,
     GridPlan,
-    HardwarePlan,
     ImageRow,
     MetricsPlan,
     ModelPlan,

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import pytest
 
+from eval.hardware_plan import HardwarePlan
 from eval.identity import Incomparable, Score, ScoreKey
 from eval.measured import Measured, Timing
 from eval.records import (
     Cell,
     CellResult,
     GridPlan,
-    HardwarePlan,
     MetricsPlan,
     ModelPlan,
     Plan,

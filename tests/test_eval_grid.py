@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eval.hardware_plan import HardwarePlan
 from eval.records import (
     Cell,
     CellResult,
     GridPlan,
-    HardwarePlan,
     MetricsPlan,
     ModelPlan,
     Plan,

@@ -19,13 +19,13 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 from rendering import page_of
 
+from eval.hardware_plan import HardwarePlan
 from eval.identity import EncoderKey, Score, ScoreKey
 from eval.measured import Measured, Memory, Timing
 from eval.records import (
     Cell,
     CellResult,
     GridPlan,
-    HardwarePlan,
     ImageRow,
     MetricsPlan,
     ModelPlan,

@@ -13,8 +13,8 @@ import pytest
 import torch
 from measuring import CELL, PROMPTS, Clock, Fake, FakeDriver
 
+from eval.hardware_plan import HardwarePlan
 from eval.measured import Measured
-from eval.records import HardwarePlan
 from eval.running import stopwatch, watch
 from eval.running.cold import ColdCalls
 from eval.running.measure import measure_cell

@@ -14,6 +14,7 @@ from PIL import Image
 from rendering import found_in
 
 from eval import report
+from eval.hardware_plan import HardwarePlan
 from eval.hashing import file_sha256
 from eval.identity import EncoderKey, Incomparable, Score, ScoreKey
 from eval.measured import Measured, Timing
@@ -21,7 +22,6 @@ from eval.records import (
     Cell,
     CellResult,
     GridPlan,
-    HardwarePlan,
     ImageRow,
     MetricsPlan,
     ModelPlan,

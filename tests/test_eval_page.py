@@ -16,13 +16,13 @@ from browsing import DESK, PHONE, visit
 from playwright.sync_api import Browser, Page
 
 from eval.decide_plan import DecidePlan, Limits
+from eval.hardware_plan import HardwarePlan
 from eval.identity import EncoderKey, Score, ScoreKey
 from eval.measured import Curve, CurvePoint, Energy, Measured, Memory, Timing
 from eval.records import (
     Cell,
     CellResult,
     GridPlan,
-    HardwarePlan,
     ImageRow,
     MetricsPlan,
     ModelPlan,

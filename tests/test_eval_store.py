@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from eval.hardware_plan import HardwarePlan
 from eval.identity import EncoderKey, Score, ScoreKey
 from eval.measured import Conditions, Curve, CurvePoint, Measured, Memory, Timing
 from eval.records import (
     Cell,
     CellResult,
     GridPlan,
-    HardwarePlan,
     ImageRow,
     MetricsPlan,
     ModelPlan,

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from PIL import Image
 
+from eval.hardware_plan import HardwarePlan
 from eval.identity import Score, ScoreKey
 from eval.measured import Measured, Memory, Timing
 from eval.records import (
     Cell,
     CellResult,
     GridPlan,
-    HardwarePlan,
     ImageRow,
     MetricsPlan,
     ModelPlan,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from eval.records import CellResult, HardwarePlan, Plan, ReferencePlan
+from eval.hardware_plan import HardwarePlan
+from eval.records import CellResult, Plan, ReferencePlan
 
 
 def merge_notes(plans: Mapping[str, Plan], results: Sequence[CellResult], once: int) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from eval.records import Cell, HardwarePlan
+from eval.hardware_plan import HardwarePlan
+from eval.records import Cell
 from eval.running.generator import Generator
 from eval.running.stopwatch import Failure, attempt, time_batch
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from eval.hardware_plan import HardwarePlan
 from eval.measured import (
     Conditions,
     Curve,
@@ -24,7 +25,7 @@ from eval.measured import (
     Timing,
     because,
 )
-from eval.records import Cell, HardwarePlan
+from eval.records import Cell
 from eval.running.curve import find_batch
 from eval.running.flops import compute_of, no_compute
 from eval.running.generator import Generator

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from eval.execution_plan import ExecutionPlan
+from eval.hardware_plan import HardwarePlan
 from eval.hashing import sha256
 from eval.identity import EncoderKey, Score, ScoreKey
 from eval.measured import Conditions, Measured, Memory, Timing
@@ -23,7 +24,6 @@ from eval.records import (
     Cell,
     CellResult,
     GridPlan,
-    HardwarePlan,
     ImageRow,
     MetricsPlan,
     ModelPlan,

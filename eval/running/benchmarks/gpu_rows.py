@@ -18,8 +18,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from eval.hardware_plan import HardwarePlan
 from eval.measured import Measured
-from eval.records import Cell, CellResult, HardwarePlan
+from eval.records import Cell, CellResult
 from eval.running.benchmarks.random_models import architectures, write_model
 from eval.running.serial import decode, encode
 

@@ -23,7 +23,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from eval.records import Cell, HardwarePlan
+from eval.hardware_plan import HardwarePlan
+from eval.records import Cell
 from eval.running.serial import decode
 
 MODULE = "eval.running.benchmarks.measure"
