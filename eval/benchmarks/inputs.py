@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,10 +132,10 @@ def read_scores(folder: Path) -> dict[Setting, CellScores]:
 
 
 def _rows(path: Path) -> Iterator[tuple[Setting, CellScores]]:
-    csv.field_size_limit(sys.maxsize)  # our column of identities is long
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            fid = next(name for name in row if name.startswith("fid") and not name.startswith("fid_"))
-            if row["clip_score"] and row[fid]:
-                setting = Setting(row["sampler"], int(row["steps"]), float(row["guidance"]))
-                yield setting, CellScores(float(row["clip_score"]), float(row[fid]))
+    import pandas as pd
+
+    table = pd.read_csv(path, dtype={"sampler": str})
+    fid = next(name for name in table.columns if name.startswith("fid") and not name.startswith("fid_"))
+    for row in table.dropna(subset=["clip_score", fid]).to_dict("records"):
+        setting = Setting(str(row["sampler"]), int(row["steps"]), float(row["guidance"]))
+        yield setting, CellScores(float(row["clip_score"]), float(row[fid]))
