@@ -235,6 +235,19 @@ class Appending(list[str]):
             file.write(f"{line}\n")
 
 
+class Stopping(list[str]):
+    """Lines that ask for a stop as soon as one says that a batch was made."""
+
+    def __init__(self, stop: Stop) -> None:
+        super().__init__()
+        self.stop = stop
+
+    def append(self, line: str) -> None:
+        super().append(line)
+        if ": made in" in line:
+            self.stop.signum = signal.SIGTERM
+
+
 @dataclass
 class Silent:
     """A terminal that is none."""

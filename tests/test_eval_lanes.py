@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from fake_bench import Appending, FakeGenerator, contents, fake_pool, leftovers, plan, run
+from fake_bench import Appending, FakeGenerator, Stopping, contents, fake_pool, leftovers, plan, run
 from fake_flights import FakeDenoiser, FlyingGenerator
 
 from eval.records import Plan
@@ -182,13 +182,7 @@ def test_what_no_worker_answers_for_reaches_the_caller(tmp_path: Path) -> None:
 def test_asked_to_stop_the_lanes_finish_their_batches_and_nothing_is_made_twice(tmp_path: Path) -> None:
     root, stop = tmp_path / "run", Stop()
 
-    class Told(list[str]):
-        def append(self, line: str) -> None:
-            super().append(line)
-            if ": made in" in line:
-                stop.signum = signal.SIGTERM
-
-    said, asked = Told(), untimed(root)
+    said, asked = Stopping(stop), untimed(root)
     with pytest.raises(Stopped):
         run(root, asked, said=said, stop=stop, pool=lanes(asked, root, FlyingGenerator()))
     done = [line for line in said if ": made in" in line]

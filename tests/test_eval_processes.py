@@ -11,7 +11,7 @@ from typing import Any
 import fake_bench
 import numpy as np
 import pytest
-from fake_bench import contents, leftovers, plan, run
+from fake_bench import Stopping, contents, leftovers, plan, run
 
 from eval import sweep
 from eval.running.processes import ProcessPool
@@ -73,13 +73,7 @@ def test_workers_that_cannot_start_are_one_line(tmp_path: Path) -> None:
 def test_asked_to_stop_the_workers_finish_their_batches(tmp_path: Path, whole: dict[str, bytes]) -> None:
     root, stop = tmp_path / "run", Stop()
 
-    class Told(list[str]):
-        def append(self, line: str) -> None:
-            super().append(line)
-            if ": made in" in line:
-                stop.signum = signal.SIGTERM
-
-    said = Told()
+    said = Stopping(stop)
     with pytest.raises(Stopped):
         run(root, stop=stop, said=said, pool=pool(root, fake_bench.work))
     assert 1 <= sum(": made in" in line for line in said) <= len(TWO)
