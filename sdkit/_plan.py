@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +32,6 @@ class Draw:
     sigma: float | None = None
     """Level that the increment starts from; None where the noise is not of a path."""
     sigma_next: float | None = None
-
-
-class StartKey(NamedTuple):
-    """What two plans share whose first denoiser calls are the same, on the same noise and text."""
-
-    timestep: float
-    scale: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,14 +81,23 @@ class SamplerPlan:
         """Buffers R: the largest number of tensors that are needed again after a call, the latent included."""
         return len(self.updates[0])
 
-    @property
-    def start_key(self) -> StartKey:
-        """Equal for plans whose first denoiser calls are the same.
+    def reads(self) -> tuple[Matrix, ...]:
+        """(1 + k,) float64 for each call k: what the denoiser reads, of the first noise and the k outputs before it.
 
-        Rounded to 7 significant digits: float32 has 24 bits, or 7.2 digits, and schedulers get the same product
-        by roundings of their own. The first inputs of plans that share a key are the same to a millionth.
+        Plans whose timesteps and rows begin alike make the same calls for so long, on the same noise and text. There
+        are K rows, or fewer where noise is drawn on the way: no row comes after the first draw.
         """
-        return StartKey(_rounded(self.timesteps[0]), _rounded(self.init_scale * self.scales[0]))
+        state = np.zeros((self.states, 1 + self.calls))
+        state[0, 0] = self.init_scale
+        found = []
+        for call, (scale, update) in enumerate(zip(self.scales, self.updates, strict=True)):
+            found.append(scale * state[0, : 1 + call])
+            if self.noises[call]:
+                break
+            output = np.zeros((1, 1 + self.calls))
+            output[0, 1 + call] = 1.0
+            state = update @ np.concatenate([state, output])
+        return tuple(found)
 
     def guided(self, interval: Interval | None) -> tuple[bool, ...]:
         """(K,) whether each call is guided in this interval of noise levels; None is all of them.
@@ -132,10 +134,6 @@ class SamplerPlan:
         """
         terms = [*state, output.to(state[0].dtype), *draws]
         return [_combined(row, terms) for row in self.updates[call].tolist()]
-
-
-def _rounded(number: float) -> float:
-    return float(f"{number:.6e}")
 
 
 def _zeros(like: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from sdkit._checks import (
     check_range,
     check_side,
 )
-from sdkit._compile import OFF, pick_mode
+from sdkit._compile import pick_mode
 from sdkit._errors import InvalidRequest, deprecate
 from sdkit._guidance import Interval, check_interval, refuse_interval
 from sdkit._models import resolve
@@ -371,7 +371,9 @@ class Session:
     def _turn(self) -> contextlib.AbstractContextManager[object]:
         """What a call of a network alone waits for: on a CPU nothing, where weights neither move nor change."""
         return (
-            contextlib.nullcontext() if self._torch_device.type == "cpu" and self._mode is OFF else self._lock
+            contextlib.nullcontext()
+            if self._torch_device.type == "cpu" and not self._mode.compiles
+            else self._lock
         )
 
     def _loaded(self) -> Backend:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from fake_bench import HEIGHT, WIDTH, FakeGenerator, Made, Text
 
+from eval.running.common_calls import CommonCalls
 from eval.running.engine import Engine
 from eval.running.first_calls import Answers, FirstCalls
 from sdkit._backend.noise import Noise
@@ -44,12 +45,20 @@ class FakeDenoiser:
     def noise(self, seeds: Sequence[int], plan: SamplerPlan) -> Noise:
         return Noise(seeds, SHAPE, plan)
 
-    def predict(self, latents: torch.Tensor, timesteps: Sequence[float], rows: Sequence[int]) -> torch.Tensor:
+    def predict(
+        self,
+        latents: torch.Tensor,
+        timesteps: Sequence[float],
+        rows: Sequence[int],
+        inputs: Sequence[int],
+    ) -> torch.Tensor:
         self.before(len(rows))
         if len(rows) > self.most_rows:
             raise OutOfMemory(f"cpu has too little memory to denoise {len(rows)} rows at once")
         self.calls.append(len(rows))
-        return torch.stack([formula(*each) for each in zip(latents, timesteps, rows, strict=True)])
+        assert sorted(set(inputs)) == list(range(len(latents))) == list(range(len(timesteps)))
+        read = zip(inputs, rows, strict=True)
+        return torch.stack([formula(latents[which], timesteps[which], row) for which, row in read])
 
 
 @dataclass
@@ -68,7 +77,7 @@ class FlyingGenerator(FakeGenerator):
             self,
             self.denoiser_,
             self.rows,
-            self.share,
+            CommonCalls() if self.share else None,
             self.one_shape,
             first_calls=FirstCalls(Answers(self.kept_bytes)),
         )
@@ -85,13 +94,14 @@ class FlyingGenerator(FakeGenerator):
     def sample(self, text: Text, **asked: Any) -> Made:
         plan = self.plan(asked["sampler"], asked["steps"])
         scale, rows = asked["guidance_scale"], []
+        guided = plan.guided(asked.get("guidance_interval"))
         for seed, row in zip(asked["seeds"], text.rows, strict=True):
             noise = Noise([seed], SHAPE, plan)
             state = plan.start(noise.first())
             for call, timestep in enumerate(plan.timesteps):
                 seen = state[0][0] * plan.scales[call]
                 output = formula(seen, timestep, row)
-                if scale != 1.0:
+                if scale != 1.0 and guided[call]:
                     negative = formula(seen, timestep, -1)
                     output = negative + scale * (output - negative)
                 state = plan.advance(call, state, output[None], noise.draw(call))

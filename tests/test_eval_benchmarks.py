@@ -173,7 +173,9 @@ def test_an_idea_that_cannot_be_switched_off_says_so() -> None:
     taken = {"shared": Taken((Turn(2.0),)), "plain path": Taken((Turn(None, "exit code 2: no engine"),))}
     part = ideas.table(taken)
     assert part.rows[0].values == (2.0, 1.0)
-    assert part.rows[1] == Row("plain path `engine=percell`", (None, None), "exit code 2: no engine")
+    assert part.rows[1] == Row(
+        "plain path `engine=percell` `hardware.compile=off`", (None, None), "exit code 2: no engine"
+    )
 
 
 def test_racing_is_left_out_with_its_reason_where_it_has_no_benchmark(

@@ -38,6 +38,7 @@ def plainly(generator: FlyingGenerator, each: Asked) -> torch.Tensor:
         sampler=cell.sampler,
         steps=cell.steps,
         guidance_scale=cell.guidance,
+        guidance_interval=cell.guidance_interval,
         seeds=cell.seeds(each.start, each.stop),
     )
     return made.latents
@@ -81,6 +82,69 @@ def test_what_starts_alike_is_asked_once() -> None:
     first = len(batches) * 7 + 4 * 7  # a row a picture, and one more where guidance is on
     assert sum(alone.denoiser_.calls) - sum(shared.denoiser_.calls) == first - 2 * 7
     assert shared.engine.first_calls.answers.saved == first - 2 * 7
+
+
+def calls_of(grid: list[Cell], *, expected: bool) -> int:
+    """Rows that a grid's cells of 7 pictures ask, all of them equal to the plain loop."""
+    generator = FlyingGenerator(rows=6)
+    if expected:
+        generator.engine.expect(grid)
+    hold(generator, [asked(cell, *span) for cell in grid for span in ((0, 4), (4, 7))])
+    return sum(generator.denoiser_.calls)
+
+
+def test_what_goes_on_alike_is_asked_once_where_both_are_expected() -> None:
+    # Both make a first-order step from 999 to 749; then dpmpp_2m looks back.
+    grid = cells("ddim", "dpmpp_2m", guidances=(1.0, 2.0), steps=(4,))
+    first = 2 * 7
+    assert calls_of(grid, expected=False) == first + 2 * (3 + 6) * 7
+    assert calls_of(grid, expected=True) == first + (1 + 2) * 7 + 2 * (2 + 4) * 7
+
+
+def test_cells_that_part_after_their_first_calls_ask_for_themselves() -> None:
+    for grid in (
+        cells("ddim", guidances=(2.0, 4.0), steps=(4,)),  # their second inputs are guided otherwise
+        cells("ddim", guidances=(2.0,), steps=(4, 5)),
+        cells("euler_a", "euler", guidances=(2.0,), steps=(4,)),  # one of them draws noise in between
+        [replace(CELL, guidance_interval=interval) for interval in ((0.1, 50.0), (0.1, 1.0))],
+    ):
+        assert calls_of(grid, expected=True) == calls_of(grid, expected=False)
+
+
+def test_a_call_outside_of_its_guidance_interval_is_that_of_guidance_1() -> None:
+    grid = [replace(CELL, guidance=1.0), replace(CELL, guidance_interval=(0.0, 0.1))]
+    assert calls_of(grid, expected=True) == 3 * 7
+
+
+def test_a_batch_given_up_in_a_common_call_keeps_nobody_waiting() -> None:
+    grid = cells("ddim", "dpmpp_2m", guidances=(2.0,), steps=(4,))
+    generator = FlyingGenerator(rows=3)
+    generator.engine.expect(grid)
+    one, other = (asked(cell) for cell in grid)
+
+    def before(rows: int) -> None:
+        if len(generator.denoiser_.calls) == 6:  # the first 14 rows took 5, so this is of the second calls
+            raise RuntimeError("a kernel's bug")
+
+    generator.denoiser_.before = before
+    with pytest.raises(RuntimeError, match="a kernel's bug"):
+        generator.engine.make(one, [other])
+    generator.denoiser_.before = lambda rows: None
+    hold(generator, [other, one])
+
+
+def test_batches_under_way_go_on_beside_one_that_comes_in_between() -> None:
+    generator = FlyingGenerator(rows=12)
+    first, second, between = (asked(replace(CELL, sampler=name)) for name in ("ddim", "euler", "heun"))
+    generator.engine.make(first, [second])
+    assert generator.engine.flying == (second,)
+    flown = generator.engine.make(between, generator.engine.flying)
+    torch.testing.assert_close(flown.latents, plainly(generator, between), rtol=1e-5, atol=1e-5)
+    assert generator.engine.flying == (second,)
+    hold(generator, [second])
+    assert (
+        sum(generator.denoiser_.calls) == (3 + 3 + 5) * 2 * 7 - 2 * 7
+    )  # first calls of euler and heun are one
 
 
 def test_what_is_known_to_the_end_is_asked_nothing() -> None:

@@ -18,7 +18,7 @@ from sdkit import NotLinear
 from sdkit._plan import SamplerPlan
 
 GRID: dict[str, Any] = {"samplers": ("ddim", "dpmpp_2m", "heun"), "steps": (3,), "guidances": (1.0, 2.0)}
-PLAIN, LANES = ["engine=percell"], ["engine.lanes=2"]
+PLAIN, LANES = ["engine=percell", "hardware.compile=off"], ["engine.lanes=2"]
 SCORES = (
     "metrics.scores=[clip_score,zero_shot,fid,cmmd,precision,recall,saturation,contrast,clipped,judge_all]"
 )
@@ -89,6 +89,31 @@ def _plainly(generator: Any, asked: list[bool]) -> Any:
             asked.append(True)
 
     return sampled
+
+
+def _converged(root: Path) -> dict[str, np.ndarray]:
+    """Latents by file, of which each guidance has one."""
+    return {path.name.partition(".")[0]: np.load(path)["latents"] for path in (root / "converged").iterdir()}
+
+
+def test_converged_runs_are_flown_too(tmp_path: Path) -> None:
+    class OnlyFlying(FlyingGenerator):
+        def sample(self, text: Any, **given: Any) -> Any:
+            assert (given["sampler"], given["steps"]) != ("dpmpp_2m_karras", 8), "the plain path"
+            return super().sample(text, **given)
+
+    class OnlyPlain(FlyingGenerator):
+        engine = None  # type: ignore[assignment]
+
+    flown, plain = OnlyFlying(), OnlyPlain()
+    for name, generator in (("flown", flown), ("plain", plain)):
+        found = run(tmp_path / name, plan(tmp_path / name, **GRID), generator)
+        assert [result.error for result in found.results.values()] == [None] * 6
+    ours, theirs = (_converged(tmp_path / name) for name in ("flown", "plain"))
+    assert len(ours) == 2
+    assert ours.keys() == theirs.keys()
+    for key, latents in ours.items():
+        np.testing.assert_allclose(latents, theirs[key], rtol=1e-4, atol=1e-5)
 
 
 def test_rows_that_memory_has_no_room_for_are_told_in_the_log(tmp_path: Path) -> None:

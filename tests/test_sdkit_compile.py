@@ -76,11 +76,14 @@ class Layer(torch.nn.Module):
     [
         (
             {"compile": "fast"},
-            "compile must be one of auto, off, default, max, freeze, graphs, got 'fast'",
+            "compile must be one of auto, off, fused, default, max, freeze, graphs, got 'fast'",
         ),
         ({"compile": True}, "compile must be one of .*, got True"),
-        ({"compile": "max"}, "compile must be one of auto, off, default, freeze on cpu, got 'max'"),
-        ({"compile": "graphs"}, "compile must be one of auto, off, default, freeze on cpu, got 'graphs'"),
+        ({"compile": "max"}, "compile must be one of auto, off, fused, default, freeze on cpu, got 'max'"),
+        (
+            {"compile": "graphs"},
+            "compile must be one of auto, off, fused, default, freeze on cpu, got 'graphs'",
+        ),
         ({"compile": "freeze", "memory": "low"}, "'freeze' needs weights that stay .*; use memory='high'"),
         ({"quantise": "int4"}, "quantise must be one of fp8, got 'int4'"),
         ({"quantise": "fp8"}, r"quantise='fp8' needs a GPU of CUDA compute capability 8\.9 or more, got cpu"),
@@ -94,7 +97,7 @@ def test_what_cannot_be_is_refused_before_a_weight_is_read(
         Session(tiny_sd, device="cpu", **options)
 
 
-def test_without_a_compiler_every_mode_but_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_every_mode_that_compiles_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.setenv("CXX", "no-such-c++")
     for name in ("default", "freeze"):
@@ -102,7 +105,9 @@ def test_without_a_compiler_every_mode_but_off_is_refused(monkeypatch: pytest.Mo
             InvalidRequest, match=r"needs a C\+\+ compiler, and no-such-c\+\+ is not to be found"
         ):
             pick_mode(name, "cpu", "auto")
-    assert pick_mode("off", "cpu", "auto").name == pick_mode(None, "cpu", "auto").name == "off"
+    for name in ("off", "fused"):
+        assert pick_mode(name, "cpu", "low").name == name
+    assert not pick_mode(None, "cpu", "low").compiles
 
 
 def test_a_gpu_needs_triton_and_a_c_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,6 +186,7 @@ class Told(Layer):
     ("name", "repeated", "told"),
     [
         ("off", ["Linear"], []),
+        ("fused", ["Linear"], []),
         ("default", ["Linear"], [("blocks", {"fullgraph": True})]),
         ("default", ["Conv2d"], [("whole", {"mode": None})]),
         ("default", None, [("whole", {"mode": None})]),
@@ -228,7 +234,7 @@ def test_a_pipeline_without_a_denoiser_is_refused() -> None:
 
 def test_fused_projections_keep_the_pictures(tiny_sdxl: Path) -> None:
     for model in ("shapes", str(tiny_sdxl)):
-        session = Session(model, device="cpu")
+        session = Session(model, device="cpu", compile="off")
         apart = pictures(session)
         unet = session._loaded()._loaded.pipeline.unet
         assert fuse_qkv(unet)

@@ -155,18 +155,30 @@ def test_no_more_latents_are_kept_than_a_solver_needs(name: str, states: int) ->
     assert plan_of(name, find_sampler(name).min_steps).states <= states
 
 
-def test_samplers_whose_first_calls_are_the_same_share_a_key() -> None:
-    assert plan_of("ddim", 4).start_key == plan_of("dpmpp_2m", 30).start_key == (999.0, 1.0)
-    assert plan_of("euler", 4).start_key == plan_of("heun", 9).start_key == plan_of("euler_karras").start_key
-    assert plan_of("euler").start_key != plan_of("ddim").start_key
-    assert plan_of("ddim_leading", 4).start_key != plan_of("ddim_leading", 5).start_key
-
-
 @each_sampler
-def test_a_key_tells_the_first_input_to_a_millionth(sampler: Sampler) -> None:
-    plan, noise = probe(sampler, config_for(sampler), 11), tensors(1)[0]
-    exact = noise.double() * plan.start_key.scale
-    torch.testing.assert_close((plan.scales[0] * plan.start(noise)[0]).double(), exact, rtol=1e-6, atol=0)
+def test_what_a_call_reads_is_told_by_the_noise_and_the_outputs_before_it(sampler: Sampler) -> None:
+    plan = probe(sampler, config_for(sampler), 11)
+    reads, (noise, *outputs) = plan.reads(), tensors(1 + plan.calls, dtype=torch.float64)
+    state = plan.start(noise)
+    for call, row in enumerate(reads):
+        terms = torch.stack([noise, *outputs[:call]])
+        expected = torch.einsum("k,k...->...", torch.from_numpy(row), terms)
+        torch.testing.assert_close(plan.scales[call] * state[0], expected, rtol=1e-10, atol=1e-10)
+        if not plan.noises[call]:
+            state = plan.advance(call, state, outputs[call], [])
+    draws = [call for call, noises in enumerate(plan.noises) if noises]
+    assert len(reads) == (draws[0] + 1 if draws else plan.calls)
+
+
+def test_samplers_whose_first_calls_are_the_same_read_the_same() -> None:
+    def first(name: str, steps: int = 8) -> tuple[float, float]:
+        plan = plan_of(name, steps)
+        return plan.timesteps[0], pytest.approx(plan.reads()[0].item(), rel=1e-6)
+
+    assert first("ddim", 4) == first("dpmpp_2m", 30) == (999.0, 1.0)
+    assert first("euler", 4) == first("heun", 9) == first("euler_karras")
+    assert first("euler") != first("ddim")
+    assert first("ddim_leading", 4) != first("ddim_leading", 5)
 
 
 def test_the_noise_of_a_picture_is_its_own_generators_whoever_is_beside_it() -> None:

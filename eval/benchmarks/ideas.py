@@ -14,7 +14,8 @@ IDEAS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("shared", ()),
     ("one lane", ("engine.lanes=1",)),
     ("first calls not shared", ("engine.share_first_calls=false",)),
-    ("plain path", ("engine=percell",)),
+    ("modules not fused", ("hardware.compile=off",)),
+    ("plain path", ("engine=percell", "hardware.compile=off")),
 )
 """Name -> overrides. The first is the sweep as it is, which the others are held against; add one a switch."""
 

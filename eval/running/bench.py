@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from eval.accelerations import finest
 from eval.records import Cell, Plan, PromptSet, digest
 from eval.running.atomic import require_space
 from eval.running.cold import ColdCalls
+from eval.running.common_calls import CommonCalls
 from eval.running.converged import ConvergedRuns
 from eval.running.engine import Engine
 from eval.running.environment import environment
@@ -24,6 +25,7 @@ from eval.scoring.metric import Needs
 from eval.scoring.reference_cache import ReferenceCache
 from eval.scoring.references import open_reference
 from eval.scoring.scorer import Scorer, load_scorer
+from sdkit._compile import MODES
 from sdkit._errors import InvalidRequest
 
 
@@ -142,13 +144,15 @@ def prepare(plan: Plan, folder: RunFolder, generator: Generator[Any] | None = No
     found["prompts cut by the scorer's text encoder"] = (
         f"{scorer.clip.truncated(plan.prompts.texts)} of {len(text)}"
     )
-    engine, notes = _engine(plan, generator, text)
+    engine, notes = _engine(plan, generator, text, cells)
     return Bench(
         plan, generator, text, scorer, folder, cells, found, converged, engine, notes, precise=precise
     )
 
 
-def _engine(plan: Plan, generator: Any, text: Any) -> tuple[Engine | None, tuple[str, ...]]:
+def _engine(
+    plan: Plan, generator: Any, text: Any, cells: Iterable[Cell]
+) -> tuple[Engine | None, tuple[str, ...]]:
     """The shared engine where it is asked for and the model can do it; else why it cannot."""
     asked = plan.execution.engine
     if asked.kind != "shared":
@@ -157,8 +161,11 @@ def _engine(plan: Plan, generator: Any, text: Any) -> tuple[Engine | None, tuple
         denoiser = generator.denoiser(text, width=plan.model.width, height=plan.model.height)
     except InvalidRequest as error:
         return None, (f"engine=percell was taken: {error}",)
-    rows, compiled = asked.rows or 2 * plan.hardware.batch, getattr(generator, "compile", "off") != "off"
-    return Engine(generator, denoiser, rows, asked.share_first_calls, one_shape=compiled), ()
+    rows, mode = asked.rows or 2 * plan.hardware.batch, MODES[getattr(generator, "compile", "off")]
+    common = CommonCalls() if asked.share_first_calls else None
+    engine = Engine(generator, denoiser, rows, common, one_shape=mode.compiles)
+    engine.expect(cells)
+    return engine, ()
 
 
 def _precise(plan: Plan) -> dict[str, Loaded]:
@@ -171,7 +178,8 @@ def _precise(plan: Plan) -> dict[str, Loaded]:
         generator = open_session(plan, model_options(name))
         held = held_bytes(plan.model.device) - before
         text = generator.encode(plan.prompts.texts, negative_prompt=plan.model.negative_prompt)
-        found[name] = Loaded(generator, text, held, _engine(plan, generator, text)[0])
+        cells = [cell for cell in grid_cells(plan, generator) if cell.precision == name]
+        found[name] = Loaded(generator, text, held, _engine(plan, generator, text, cells)[0])
     return found
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Pair = tuple["Tensor", "Tensor"]
 """Latents (K, C, h, w) float32 and pictures (K, 3, H, W) uint8."""
+Fly = Callable[[Cell, int], Pair | None]
+"""The first K pictures of a cell by the shared engine; None where it cannot make them."""
 
 
 @dataclass
@@ -49,12 +51,13 @@ class ConvergedRuns:
         """How many of the cell's first pictures are measured."""
         return 0 if find_sampler(cell.sampler).stochastic else min(self.plan.count, cell.count)
 
-    def measure(self, cell: Cell, made: Pair | None) -> Converged:
+    def measure(self, cell: Cell, made: Pair | None, fly: Fly = lambda *_: None) -> Converged:
         """How far the cell's first pictures are from their converged ones.
 
         Args:
             made: the latents and pictures of the cell's first `count`; None where the latents are not at hand:
                 they are then made again.
+            fly: makes converged pictures; what it cannot make goes the plain path.
         """
         first = min(self.plan.count, cell.count)
         target = (
@@ -68,7 +71,7 @@ class ConvergedRuns:
                 {}, target, f"{cell.sampler} draws noise at every step: it converges to no one picture"
             )
         made = made or _pair(self._sample(cell, count), count)
-        wanted = self._converged(cell, count)
+        wanted = self._converged(cell, count, fly)
         if made is None or wanted is None:
             return Converged({}, target, "this pipeline hands out no latents")
         values = {
@@ -77,18 +80,18 @@ class ConvergedRuns:
         }
         return Converged(values, target)
 
-    def _converged(self, cell: Cell, count: int) -> Pair | None:
+    def _converged(self, cell: Cell, count: int, fly: Fly) -> Pair | None:
         far = replace(cell, sampler=self.plan.sampler, steps=self.plan.steps, guidance_interval=None)
         if far.precision is not None:
             far = replace(far, precision=None, dtype=self.generator.dtype)
         key = digest([far.asked, count])[:16]
         with self._lock:  # or two threads would make the same
             if key not in self._kept:
-                self._kept[key] = self._read(key) or self._made(far, count, key)
+                self._kept[key] = self._read(key) or self._made(far, count, key, fly)
             return self._kept[key]
 
-    def _made(self, far: Cell, count: int, key: str) -> Pair | None:
-        found = _pair(self._sample(far, count), count)
+    def _made(self, far: Cell, count: int, key: str, fly: Fly) -> Pair | None:
+        found = fly(far, count) or _pair(self._sample(far, count), count)
         if found is not None:
             buffer = io.BytesIO()
             np.savez(buffer, latents=found[0].numpy(), images=found[1].numpy())

@@ -3,18 +3,20 @@
     asked batches --> flights --rows--> one call of B rows --answers--> flights --> latents --> pixels
 
 A flight is a batch of a cell, moved on by its sampler's plan (`sdkit._plan`). A call takes the rows of the first
-flight that has some to give, and what room is left goes to the next ones. First calls that other cells have made are
-not made again. All this is the plain path to rounding: the same noise, the same network, the same coefficients.
+flight that has some to give, and what room is left goes to the next ones. What other cells have asked is not asked
+again. All this is the plain path to rounding: the same noise, the same network, the same coefficients.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from eval.records import Cell
+from eval.running.common_calls import CommonCalls
 from eval.running.first_calls import FirstCalls
 from eval.running.flight import Asked, Flight
 from sdkit._errors import NotLinear, OutOfMemory
@@ -51,8 +53,8 @@ class Engine:
     denoiser: Any
     rows: int
     """Rows B of a denoiser call; halved when memory runs out, for the rest of the run."""
-    share: bool = True
-    """Whether first calls are kept for other cells."""
+    common: CommonCalls | None = field(default_factory=CommonCalls)
+    """Which calls are kept for other cells; None keeps none."""
     one_shape: bool = False
     """Whether every call has exactly `rows` rows, as a compiled network wants it."""
     notes: list[str] = field(default_factory=list)
@@ -65,7 +67,7 @@ class Engine:
         """Another engine over the same model, for another thread: it knows the same first calls."""
         first_calls = FirstCalls(self.first_calls.answers)
         return Engine(
-            self.generator, self.denoiser, self.rows, self.share, self.one_shape, first_calls=first_calls
+            self.generator, self.denoiser, self.rows, self.common, self.one_shape, first_calls=first_calls
         )
 
     def plan(self, cell: Cell) -> SamplerPlan:
@@ -74,6 +76,19 @@ class Engine:
         if key not in self._plans:
             self._plans[key] = self.generator.plan(*key)
         return self._plans[key]
+
+    def expect(self, cells: Iterable[Cell]) -> None:
+        """Tell which cells will be made, so that what several of them ask is asked once."""
+        if self.common is None:
+            return
+        for cell in cells:
+            with contextlib.suppress(NotLinear):
+                self.common.expect(cell, self.plan(cell))
+
+    @property
+    def flying(self) -> tuple[Asked, ...]:
+        """Batches that were begun and are not yet asked for."""
+        return tuple(self._flights)
 
     def make(self, asked: Asked, upcoming: Sequence[Asked] = (), on_call: OnCall | None = None) -> Flown:
         """The batch's pictures; rows that its calls leave room for go to batches that will be asked for next.
@@ -104,15 +119,15 @@ class Engine:
         if asked not in self._flights:
             cell, plan = asked.cell, self.plan(asked.cell)
             noise = self.denoiser.noise(cell.seeds(asked.start, asked.stop), plan)
-            guided = plan.guided(cell.guidance_interval) if cell.guidance != 1.0 else (False,) * plan.calls
-            self._flights[asked] = Flight(asked, plan, noise, self.generator.device, guided)
+            keys = (None,) * plan.calls if self.common is None else self.common.keys(cell, plan)
+            self._flights[asked] = Flight(asked, plan, noise, self.generator.device, keys)
         return self._flights[asked]
 
     def _keep_only(self, wanted: set[Asked]) -> None:
         """Give up batches that nobody will ask for, and with them what others wait for."""
         for asked in self._flights.keys() - wanted:
             flight = self._flights.pop(asked)
-            if flight.call == 0:
+            if flight.is_common:
                 self.first_calls.release(map(flight.key, flight.todo))
 
     def _call(self, asked: Sequence[Asked]) -> None:
@@ -140,14 +155,19 @@ class Engine:
         """What the denoiser says of the rows, (rows, C, h, w), and of the last one again where it must have `rows`."""
         import torch
 
-        short = max(0, self.rows - rows) if self.one_shape else 0
-        inputs = torch.cat([flight.inputs(several) for flight, several in taken])
-        timesteps = [flight.timestep for flight, several in taken for _ in several]
+        pictures: list[Tensor] = []
+        inputs: list[int] = []
+        timesteps: list[float] = []
+        for flight, several in taken:
+            own = list(dict.fromkeys(map(flight.picture, several)))
+            place = {picture: len(timesteps) + number for number, picture in enumerate(own)}
+            inputs += [place[flight.picture(row)] for row in several]
+            timesteps += [flight.timestep] * len(own)
+            pictures.append(flight.inputs(own))
         texts = [flight.text(row) for flight, several in taken for row in several]
+        short = max(0, self.rows - rows) if self.one_shape else 0
         answers: Tensor = self.denoiser.predict(
-            torch.cat([inputs, inputs[-1:].expand(short, *inputs.shape[1:])]) if short else inputs,
-            timesteps + timesteps[-1:] * short,
-            texts + texts[-1:] * short,
+            torch.cat(pictures), timesteps, texts + texts[-1:] * short, inputs + inputs[-1:] * short
         )
         return answers
 
@@ -156,7 +176,7 @@ class Engine:
         for flight, several in taken:
             own = answers[place : place + len(several)]
             place += len(several)
-            if self.share and flight.call == 0:
+            if flight.is_common:
                 for row, answer in zip(several, own, strict=True):
                     self.first_calls.put(flight.key(row), answer.clone())
             del flight.todo[: len(several)]
@@ -180,22 +200,21 @@ class Engine:
         return taken
 
     def _look_up(self, flight: Flight) -> None:
-        """Answer what is known of a first call; what another batch is asking waits for it."""
+        """Answer what is known of a common call, and so on; what another batch is asking waits for it."""
         import torch
 
-        found: dict[int, Tensor] = {}
-        waiting, flight.waiting = flight.waiting, []
-        if not self.share:
-            flight.todo += waiting
-            return
-        for row in waiting:
-            key = flight.key(row)
-            answer = self.first_calls.get(key)
-            if answer is not None:
-                found[row] = answer
-            elif self.first_calls.claim(key):
-                flight.todo.append(row)
-            else:
-                flight.waiting.append(row)
-        if found:
+        while flight.waiting:
+            found: dict[int, Tensor] = {}
+            waiting, flight.waiting = flight.waiting, []
+            for row in waiting:
+                key = flight.key(row)
+                answer = self.first_calls.get(key)
+                if answer is not None:
+                    found[row] = answer
+                elif self.first_calls.claim(key):
+                    flight.todo.append(row)
+                else:
+                    flight.waiting.append(row)
+            if not found:
+                return
             flight.fill(list(found), torch.stack(list(found.values())))

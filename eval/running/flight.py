@@ -7,21 +7,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from eval.records import Cell
+from eval.running.common_calls import CallKey, guided_calls
 from sdkit._guidance import NEGATIVE
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from sdkit._backend.noise import Noise
-    from sdkit._plan import SamplerPlan, StartKey
+    from sdkit._plan import SamplerPlan
 
 
 class RowKey(NamedTuple):
-    """What the first denoiser call of a picture depends on; rows of one key have one answer."""
+    """What the answer to a row depends on; rows of one key have one answer."""
 
-    start: StartKey
+    call: CallKey
     seed: int
     text: int
+    own: int | None
+    """The picture's prompt, which its earlier answers are of; None in a first call."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,11 @@ class Flight:
     """A batch under way. Rows 0..n-1 of a guided call are the negative prompt's, the pictures' own come after them.
 
     Args:
-        guided: for each of the plan's calls, whether the negative prompt takes part.
+        keys: for each of the plan's calls what it shares with those of other cells; None where nobody makes it too.
     """
 
     def __init__(
-        self, asked: Asked, plan: SamplerPlan, noise: Noise, device: str, guided: Sequence[bool]
+        self, asked: Asked, plan: SamplerPlan, noise: Noise, device: str, keys: Sequence[CallKey | None]
     ) -> None:
         self.asked, self.plan = asked, plan
         self.call = 0
@@ -51,10 +54,11 @@ class Flight:
         self.todo: list[int] = []
         """Rows of this call to ask the denoiser for."""
         self.waiting: list[int] = []
-        """Rows of the first call, whose answers may be known, or be under way elsewhere."""
+        """Rows of a call that others make too, whose answers may be known, or be under way elsewhere."""
         self.seconds = 0.0
         """What the rows took, as shares of their calls."""
-        self._noise, self._device, self._guided = noise, device, guided
+        self._noise, self._device, self._keys = noise, device, keys
+        self._guided = guided_calls(asked.cell, plan)
         self._state = plan.start(noise.first().to(device))
         self._open()
 
@@ -79,15 +83,25 @@ class Flight:
     def text(self, row: int) -> int:
         return self._texts[row]
 
-    def key(self, row: int) -> RowKey:
-        """What the answer to a row of the first call depends on."""
-        seed = self._seeds[row % len(self._seeds)]
-        return RowKey(self.plan.start_key, seed, self._texts[row])
+    @property
+    def is_common(self) -> bool:
+        """Whether others make this call too."""
+        return not self.done and self._keys[self.call] is not None
 
-    def inputs(self, rows: Sequence[int]) -> Tensor:
-        """(len(rows), C, h, w): what the denoiser reads of these rows."""
-        count = len(self._input)
-        return self._input[[row % count for row in rows]]
+    def key(self, row: int) -> RowKey:
+        """What the answer to a row of a common call depends on."""
+        call, picture = self._keys[self.call], self.picture(row)
+        assert call is not None
+        own = self.asked.texts[picture] if self.call else None
+        return RowKey(call, self._seeds[picture], self._texts[row], own)
+
+    def picture(self, row: int) -> int:
+        """Which picture of the batch a row is of."""
+        return row % len(self._input)
+
+    def inputs(self, pictures: Sequence[int]) -> Tensor:
+        """(len(pictures), C, h, w): what the denoiser reads of these."""
+        return self._input[list(pictures)]
 
     def fill(self, rows: Sequence[int], outputs: Tensor) -> None:
         """The denoiser's answers to some rows of this call; the last of them ends the call."""
@@ -116,5 +130,7 @@ class Flight:
         self._input = self._state[0] if scale == 1.0 else self._state[0] * scale
         self._output = torch.empty((len(self._texts), *self._input.shape[1:]), device=self._device)
         self._missing = len(self._texts)
-        every = list(range(self._missing))
-        self.todo, self.waiting = (every, []) if self.call else ([], every)
+        # The rows of a picture stand together, so that they come into one denoiser call.
+        count = len(texts)
+        every = [row for picture in range(count) for row in range(picture, self._missing, count)]
+        self.todo, self.waiting = ([], every) if self.is_common else (every, [])

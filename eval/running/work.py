@@ -202,6 +202,18 @@ class Worker:
             self.notes += [f"{cell.label}: {note}" for note in engine.notes]
             engine.notes.clear()
 
+    def _fly(self, cell: Cell, count: int) -> tuple[Tensor, Tensor] | None:
+        """Latents and pictures of the cell's first ones by the shared engine, whose batches under way go on beside.
+
+        None where only the plain path can make them.
+        """
+        bench = self.bench.at(cell)
+        engine = bench.engine
+        if engine is None or not self._linear(engine, cell):
+            return None
+        flown = engine.make(bench.asked(cell, 0, count), engine.flying)
+        return flown.latents, flown.images
+
     def _linear(self, engine: Engine, cell: Cell) -> bool:
         """Whether the engine can run the cell's sampler; where it cannot, the log says so once."""
         if (cell.sampler, cell.steps) in self._plain:
@@ -277,7 +289,7 @@ class Worker:
         seen = gather(parts)
         converged = None
         if bench.converged:
-            converged = bench.converged.measure(cell, self._first(cell, records))
+            converged = bench.converged.measure(cell, self._first(cell, records), self._fly)
         scored = cell_scores(seen, bench.scorer.rules, converged)
         on_part(task, 0.1)
         measured = measure_cell(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sdkit._backend.compiling import compile_denoiser, denoisers, fuse_qkv
 from sdkit._backend.denoising import Denoiser
+from sdkit._backend.fusing import fuse_modules
 from sdkit._backend.latents import (
     decode,
     decodes_itself,
@@ -30,6 +31,7 @@ from sdkit._backend.scheduling import build_scheduler
 from sdkit._backend.stages import Watch
 from sdkit._backend.tasks import Task
 from sdkit._backend.text import TextEmbeddings, as_arguments, cut_points, encode
+from sdkit._backend.trunk import share_trunk
 from sdkit._compile import OFF, Mode
 from sdkit._device import dtype_name, memory_errors
 from sdkit._errors import GenerationError, SdkitError, first_line
@@ -98,7 +100,7 @@ class Backend:
         self._name, self._device, self._dtype = model.base.name, device, dtype
         with memory_errors(f"load {self._name}", device), hushed():
             # Weights that move would be compiled anew, or read where they no longer are.
-            placed = "high" if mode is not OFF and memory == "auto" else memory
+            placed = "high" if mode.compiles and memory == "auto" else memory
             self._loaded: Loaded = load(model, device, dtype, placed)
             self._prepare(mode, model.spec.quantise)
         self.warnings = self._loaded.warnings
@@ -192,7 +194,11 @@ class Backend:
             torch.cuda.synchronize(self._device)
 
     def _prepare(self, mode: Mode, quantise: str | None) -> None:
-        if mode is OFF and quantise is None:
+        if mode.fused_modules:
+            for network in self._loaded.networks("unet", "vae"):
+                fuse_modules(network)
+                share_trunk(network)
+        if not mode.compiles and quantise is None:
             return
         for module in denoisers(self._loaded.pipeline, self._loaded.refiner):
             if mode.fused_qkv:

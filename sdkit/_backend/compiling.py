@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from sdkit._compile import OFF, Mode
+from sdkit._compile import Mode
 from sdkit._errors import GenerationError, ModelError, first_line
 
 # Guided or not, the last batch of a run, and each kind of timestep: every one may compile anew. All models of a
@@ -37,7 +37,7 @@ def denoisers(*pipelines: Any) -> list[torch.nn.Module]:
 
 def compile_denoiser(module: Any, mode: Mode) -> None:
     """Lets the module run compiled code from its next call on, which is when it is compiled."""
-    if mode is OFF:
+    if not mode.compiles:
         return
     if mode.repeated_blocks and _repeats(module):
         module.compile_repeated_blocks(fullgraph=True)

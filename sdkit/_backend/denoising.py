@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sdkit._backend.noise import Noise
+from sdkit._backend.trunk import reading
 from sdkit._device import memory_errors
 from sdkit._errors import InvalidRequest
 from sdkit._guidance import NEGATIVE
@@ -63,17 +64,28 @@ class Denoiser:
         return Noise(seeds, self.shape, plan)
 
     @torch.inference_mode()
-    def predict(self, latents: Tensor, timesteps: Sequence[float], rows: Sequence[int]) -> Tensor:
+    def predict(
+        self,
+        latents: Tensor,
+        timesteps: Sequence[float],
+        rows: Sequence[int],
+        inputs: Sequence[int] | None = None,
+    ) -> Tensor:
         """What the UNet says of each row, (B, C, h, w) float32 on the device.
 
         Args:
-            latents: (B, C, h, w), scaled as the UNet reads them.
-            timesteps: B training timesteps, 0..999; fractions are allowed.
+            latents: (U, C, h, w), scaled as the UNet reads them.
+            timesteps: U training timesteps, 0..999; fractions are allowed.
             rows: B indices into the table of prompts; `sdkit._guidance.NEGATIVE` is the negative prompt.
+            inputs: for each row which latents it reads, every one of them by some row; None is one row each. What
+                a network can do without its text is then done once for them (`compile="fused"`).
         Raises:
             OutOfMemory: so many rows do not fit.
         """
-        with self._lock, memory_errors(f"denoise {len(rows)} rows at once", self._device):
+        inputs = range(len(rows)) if inputs is None else inputs
+        with self._lock, memory_errors(f"denoise {len(rows)} rows at once", self._device), reading(inputs):
+            read = torch.tensor(list(inputs))
+            times = torch.tensor(timesteps, dtype=torch.float32)[read]
             picked = torch.tensor([row - NEGATIVE for row in rows])  # its row is the table's first
             embeds = {name: _picked(table, picked, self._device) for name, table in self._tables.items()}
             added = {}
@@ -81,8 +93,8 @@ class Denoiser:
                 time_ids = self._time_ids.expand(len(rows), -1)
                 added = {"added_cond_kwargs": {"text_embeds": embeds["pooled"], "time_ids": time_ids}}
             output: Tensor = self._unet(
-                latents.to(self._device, self._dtype),
-                torch.tensor(timesteps, dtype=torch.float32, device=self._device),
+                latents.to(self._device, self._dtype)[read.to(self._device)],
+                times.to(self._device),
                 encoder_hidden_states=embeds["prompt"],
                 return_dict=False,
                 **added,

@@ -43,6 +43,14 @@ class Loaded:
         """True for SDXL, which has published schedules of its own."""
         return "XL" in type(self.pipeline).__name__
 
+    def networks(self, *names: str) -> Iterator[torch.nn.Module]:
+        """The parts of these names, of the model's own pipeline and of the refiner's, that are networks."""
+        for pipeline in (self.pipeline, self.refiner):
+            for name in names:
+                part = getattr(pipeline, name, None)
+                if isinstance(part, torch.nn.Module):
+                    yield part
+
     def other(self, kind: str, name: str) -> Any:
         """A pipeline for another task, of the same parts.
 

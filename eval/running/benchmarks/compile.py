@@ -3,10 +3,11 @@
     python -m eval.running.benchmarks.compile [--device cuda] [--model FOLDER] [--batch 16] [--steps 10] [--write]
 
 The modes take turns, round by round, in one process, so that a machine whose speed drifts drifts for all. A ratio is
-the median of the rounds' own: the denoiser's seconds over those of "off" in the same round. The first batch compiles;
-what it took beyond a later one is the price, and the pictures after which it is earned back follow from both. Pixels
-are held against "off", in levels of 255. What has been compiled before comes from torch's cache on disk: for the
-price from nothing, set TORCHINDUCTOR_CACHE_DIR to an empty folder. `--write` puts the table beside this file.
+the median of the rounds' own: the denoiser's or decoder's seconds over those of "off" in the same round. The first
+batch is when a mode compiles: what it took beyond a later one is the price, and the pictures after which it is earned
+back follow from both. Pixels are held against "off", in levels of 255. What has been compiled before comes from
+torch's cache on disk: for the price from nothing, set TORCHINDUCTOR_CACHE_DIR to an empty folder. `--write` puts the
+table beside this file.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
+
+from sdkit._compile import MODES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,6 +57,8 @@ class Way:
     """The denoiser's seconds for the first batch, in which it is compiled."""
     batch_s: tuple[float, ...]
     """Those of the later ones, one a round."""
+    decode_s: tuple[float, ...]
+    """The decoder's, likewise."""
     levels: int
     """The largest difference from "off" in any pixel, 0-255."""
 
@@ -65,6 +70,10 @@ class Way:
     def ratio(self, off: Way) -> float:
         """Seconds over those of "off", the median of the rounds' own; below 1 is faster."""
         return statistics.median(a / b for a, b in zip(self.batch_s, off.batch_s, strict=True))
+
+    def decoder_ratio(self, off: Way) -> float:
+        """The decoder's seconds over those of "off", likewise."""
+        return statistics.median(a / b for a, b in zip(self.decode_s, off.decode_s, strict=True))
 
     def earned_after(self, off: Way, batch: int) -> int | None:
         """Pictures after which compiling is earned back; None where it never is."""
@@ -94,7 +103,6 @@ def main() -> None:
 def measure(setting: Setting) -> list[Way]:
     """Every mode of the device, "off" first."""
     from sdkit import Session
-    from sdkit._compile import MODES
 
     kind = setting.device.partition(":")[0]
     names = [mode.name for mode in MODES.values() if kind in mode.devices]
@@ -104,13 +112,14 @@ def measure(setting: Setting) -> list[Way]:
     }
     makers = {name: _maker(each, setting) for name, each in sessions.items()}
     firsts = {name: make() for name, make in makers.items()}
-    rounds = [{name: make().denoise_s for name, make in makers.items()} for _ in range(setting.rounds)]
+    rounds = [{name: make() for name, make in makers.items()} for _ in range(setting.rounds)]
     expected = firsts["off"].images
     return [
         Way(
             name,
             firsts[name].denoise_s,
-            tuple(each[name] for each in rounds),
+            tuple(each[name].denoise_s for each in rounds),
+            tuple(each[name].decode_s for each in rounds),
             _levels(firsts[name].images, expected),
         )
         for name in names
@@ -150,9 +159,9 @@ def _table(setting: Setting, ways: list[Way], load: float) -> str:
         f"{platform.python_version()}, {device_name(pick_device(setting.device))}, {os.cpu_count()} cores, "
         f"{torch.get_num_threads()} torch threads, load average {load:.1f} before it "
         "began. What takes turns stands at the head of the script.\n",
-        "| mode | denoiser, s a batch | over off | range | to compile, s | earned back after, pictures "
-        "| largest difference, levels |",
-        "|---|--:|--:|---|--:|--:|--:|",
+        "| mode | denoiser, s a batch | over off | range | decoder over off | to compile, s "
+        "| earned back after, pictures | largest difference, levels |",
+        "|---|--:|--:|---|--:|--:|--:|--:|",
         *(_line(way, off, setting.batch) for way in ways),
     ]
     return "\n".join(lines) + "\n"
@@ -161,12 +170,15 @@ def _table(setting: Setting, ways: list[Way], load: float) -> str:
 def _line(way: Way, off: Way, batch: int) -> str:
     middle_s = statistics.median(way.batch_s)
     if way is off:
-        return f"| {way.mode} | {middle_s:.3f} | 1 | | | | |"
+        return f"| {way.mode} | {middle_s:.3f} | 1 | | 1 | | | |"
     each = [a / b for a, b in zip(way.batch_s, off.batch_s, strict=True)]
     earned = way.earned_after(off, batch)
+    price = ["", ""]
+    if MODES[way.mode].compiles:
+        price = [f"{way.price_s:.0f}", "never" if earned is None else f"{earned:,}"]
     return (
         f"| {way.mode} | {middle_s:.3f} | {way.ratio(off):.2f} | {min(each):.2f} to {max(each):.2f} "
-        f"| {way.price_s:.0f} | {'never' if earned is None else f'{earned:,}'} | {way.levels} |"
+        f"| {way.decoder_ratio(off):.2f} | {price[0]} | {price[1]} | {way.levels} |"
     )
 
 

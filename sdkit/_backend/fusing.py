@@ -1,0 +1,90 @@
+"""Modules of a network replaced by ones that say the same to rounding, and take less time on a CPU.
+
+Only modules whose layers are plain float32 ones are replaced: under a LoRA a layer is more than its weights, and in
+half precision sums of weights would be rounded before they are used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class FusedUpsample(nn.Module):
+    """Nearest upsampling by 2 and a 3x3 convolution as one transposed convolution: 4x4, stride 2.
+
+    A pixel of the result reads 9 upsampled pixels, which are 4 of the input: taps that read the same one are summed
+    beforehand. That leaves 4 of 9 products, and the large picture between the two is never made. The weights are
+    kept twice, for a caller may ask for another size.
+    """
+
+    def __init__(self, plain: Any) -> None:
+        super().__init__()
+        self.plain = plain
+        # The larger pixel i is seen at 2i + r, r in (0, 1), by tap t of the result's pixel 2i + r - t + 1.
+        taps = torch.tensor(
+            [[float(place + tap - 2 in (0, 1)) for tap in range(3)] for place in range(4)]
+        ).double()
+        weight = torch.einsum("oiyx,py,qx->iopq", plain.conv.weight.double(), taps, taps)
+        self.weight = nn.Parameter(weight.float().contiguous(), requires_grad=False)
+
+    def forward(self, hidden_states: Tensor, output_size: Any = None, *others: Any, **named: Any) -> Tensor:
+        """(N, C, h, w) to (N, C', 2h, 2w)."""
+        if output_size is not None:
+            asked: Tensor = self.plain(hidden_states, output_size, *others, **named)
+            return asked
+        return nn.functional.conv_transpose2d(
+            hidden_states, self.weight, self.plain.conv.bias, stride=2, padding=1
+        )
+
+
+class FusedGate(nn.Module):
+    """A GEGLU whose halves are products of their own, so that neither is a strided view of one large tensor."""
+
+    def __init__(self, plain: Any) -> None:
+        super().__init__()
+        self.plain = plain
+
+    def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+        """(..., width) to (..., half of what the projection makes)."""
+        proj = self.plain.proj
+        values, gates = proj.weight.chunk(2)
+        value_bias, gate_bias = (None, None) if proj.bias is None else proj.bias.chunk(2)
+        gate = self.plain.gelu(nn.functional.linear(hidden_states, gates, gate_bias))
+        return nn.functional.linear(hidden_states, values, value_bias).mul_(gate)
+
+
+def fuse_modules(network: nn.Module) -> int:
+    """Replaces in place what can be replaced, at any depth, and says how many modules that were."""
+    from diffusers.models.activations import GEGLU
+    from diffusers.models.upsampling import Upsample2D
+
+    fused = 0
+    for parent in list(network.modules()):
+        if isinstance(parent, FusedUpsample | FusedGate):
+            continue
+        for name, child in list(parent.named_children()):
+            if type(child) is Upsample2D and _fits(child):
+                setattr(parent, name, FusedUpsample(child))
+            elif type(child) is GEGLU and _is_plain(child.proj, nn.Linear):
+                setattr(parent, name, FusedGate(child))
+            else:
+                continue
+            fused += 1
+    return fused
+
+
+def _fits(upsample: Any) -> bool:
+    """Whether it doubles by nearest pixels, and then convolves 3x3 as most networks do."""
+    conv = getattr(upsample, "conv", None)
+    if upsample.norm is not None or not upsample.interpolate or not _is_plain(conv, nn.Conv2d):
+        return False
+    assert isinstance(conv, nn.Conv2d)
+    usual = (conv.kernel_size, conv.stride, conv.padding, conv.dilation) == ((3, 3), (1, 1), (1, 1), (1, 1))
+    return usual and conv.groups == 1 and conv.padding_mode == "zeros"
+
+
+def _is_plain(layer: Any, kind: type[nn.Module]) -> bool:
+    return type(layer) is kind and layer.weight.dtype == torch.float32
