@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from eval.identity import EncoderKey, Incomparable, Score
 from eval.records import ConvergedPlan
@@ -71,6 +72,17 @@ def test_every_score_that_is_asked_for_is_there_once_in_that_order() -> None:
     assert [each.name.split("[")[0] for each in found] == list(EVERY)
     for each in found:
         assert (each.value is None) <= (each.reason is not None), "what is missing has its reason"
+
+
+def test_narrow_features_are_scored_on_one_thread_of_blas() -> None:
+    counted = []
+
+    def logits(features: np.ndarray) -> np.ndarray:
+        counted.extend(each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas")
+        return features
+
+    cell_scores(seen(), replace(RULES, logits={"shapes-clip": logits}))
+    assert set(counted) == {1}
 
 
 def test_scores_carry_encoder_reference_and_count() -> None:

@@ -48,8 +48,22 @@ def test_ssim_follows_the_published_formula() -> None:
     second = (first.float() * 0.8 + _pictures(1).float() * 0.2).to(torch.uint8)
     found = ssim(first, second)
     expected = [_ssim_by_definition(a.numpy(), b.numpy()) for a, b in zip(first, second, strict=True)]
-    # torchmetrics takes variances as E[x²] - E[x]²: rounding only.
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(found, expected, atol=1e-6)  # variances as E[x²] - E[x]²: rounding only
+
+
+@pytest.mark.parametrize(("height", "width"), [(11, 37), (64, 64)])
+@pytest.mark.parametrize("kind", ["far", "near", "flat"])
+def test_ssim_agrees_with_torchmetrics(kind: str, height: int, width: int) -> None:
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    first, other = (_pictures(seed, 3, 64)[..., :height, :width] for seed in (0, 1))
+    if kind == "flat":
+        first, other = torch.full_like(first, 250), torch.full_like(first, 249)
+    second = first // 8 * 8 if kind == "near" else other
+    expected = structural_similarity_index_measure(
+        first.double(), second.double(), data_range=255.0, reduction="none"
+    )
+    np.testing.assert_allclose(ssim(first, second), expected.numpy(), rtol=1e-10)
 
 
 @settings(max_examples=10, deadline=None)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.scoring.frechet import frechet_distance, frechet_distance_of_features
+from eval.scoring.frechet import frechet_distance, frechet_distance_of_features, root
 from eval.scoring.moments import Moments, moments
 
 WIDTH = 32
@@ -123,6 +123,12 @@ def test_without_full_rank_it_is_nearer_to_the_exact_value_than_the_others(case:
     traces = sum(float(np.trace(each.covariance)) for each in pair)
     assert ours <= 100 * np.finfo(float).eps * traces
     assert ours <= min(abs(other(*pair) - exact) for other in OTHERS) + 100 * np.finfo(float).eps * traces
+
+
+def test_a_root_that_is_known_already_moves_no_digit() -> None:
+    first, second = (moments(each) for each in _pair(200, 150))
+    known = frechet_distance(first, second, root_of_second=root(second.covariance))
+    assert known == frechet_distance(first, second)
 
 
 @each_case

@@ -285,6 +285,7 @@ def test_two_engines_that_ask_at_the_same_time_keep_one_answer() -> None:
 
 def test_blas_is_given_back_its_threads_when_the_last_thread_is_done() -> None:
     threadpoolctl = pytest.importorskip("threadpoolctl")
+    pytest.importorskip("scipy.linalg")  # whose BLAS is counted before it is held
 
     def threads() -> list[int]:
         return [each["num_threads"] for each in threadpoolctl.threadpool_info() if each["user_api"] == "blas"]
@@ -304,6 +305,24 @@ def test_blas_is_given_back_its_threads_when_the_last_thread_is_done() -> None:
         thread.join()
         assert set(threads()) <= {1}
     assert threads() == before
+
+
+def test_blas_is_held_for_a_thread_that_was_not_the_first_to_ask() -> None:
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    counted: list[int] = []
+
+    def other() -> None:
+        with threads_for(SMALL_WIDTH):
+            counted.extend(
+                each["num_threads"] for each in threadpoolctl.threadpool_info() if each["user_api"] == "blas"
+            )
+
+    with threads_for(SMALL_WIDTH):
+        pass
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert set(counted) == {1}
 
 
 FAULTS = """

@@ -99,7 +99,6 @@ _ALL = (
         "same seed.",
         "A sampler that has not converged may draw a picture as good: it is another one.",
         "Wang et al. 2004",
-        ("torchmetrics",),
     ),
     Metric(
         "saturation", "Saturation", Needs.PIXELS, "mean S of HSV, 0..1", None, 0, 1, 1,

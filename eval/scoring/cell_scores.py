@@ -19,6 +19,7 @@ from eval.scoring.kernels import cmmd_own, cmmd_values, kid_own, kid_values
 from eval.scoring.manifold import NEAREST_K, PRDC, prdc, radii
 from eval.scoring.metric import Metric, Needs
 from eval.scoring.moments import Moments, moments
+from eval.scoring.threads import threads_for
 from eval.scoring.uncertainty import Interval, mean_interval, wilson
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -152,25 +153,32 @@ def cell_scores(seen: Seen, rules: Rules, converged: Converged | None = None) ->
     """
     parts = _Parts(rules)
     found: list[Score] = []
-    for name in rules.scores:
-        metric = CATALOGUE[name]
-        if seen.n < metric.least_n:
-            reason = f"{name} needs at least {metric.least_n} pictures, got {seen.n}"
-            found.extend(_missing(metric, seen, rules, reason))
-        elif metric.needs is Needs.CAPTIONS:
-            found.append(_of_captions(metric, seen, rules))
-        elif metric.needs in (Needs.REFERENCE, Needs.REFERENCE_FEATURES):
-            found.extend(_of_reference(metric, seen, rules, parts))
-        elif metric.needs is Needs.LOGITS:
-            found.extend(_of_logits(metric, seen, rules))
-        elif metric.needs is Needs.PIXELS:
-            found.append(metric.score(_mean(seen.values[name], rules), seen.n))
-        elif metric.needs is Needs.CONVERGED:
-            found.append(_of_converged(metric, seen, rules, converged))
-        else:
-            found.append(_of_judge(metric, seen, rules))
+    with threads_for(max((rows.shape[1] for rows in seen.features.values()), default=0)):
+        for name in rules.scores:
+            found.extend(_scores_of(CATALOGUE[name], seen, rules, parts, converged))
     far = converged.values if converged else {}
     return Scored(tuple(found), {**seen.values, **parts.values, **far})
+
+
+def _scores_of(
+    metric: Metric, seen: Seen, rules: Rules, parts: _Parts, converged: Converged | None
+) -> Iterator[Score]:
+    """One metric's scores: one, or one an extractor."""
+    if seen.n < metric.least_n:
+        reason = f"{metric.name} needs at least {metric.least_n} pictures, got {seen.n}"
+        yield from _missing(metric, seen, rules, reason)
+    elif metric.needs is Needs.CAPTIONS:
+        yield _of_captions(metric, seen, rules)
+    elif metric.needs in (Needs.REFERENCE, Needs.REFERENCE_FEATURES):
+        yield from _of_reference(metric, seen, rules, parts)
+    elif metric.needs is Needs.LOGITS:
+        yield from _of_logits(metric, seen, rules)
+    elif metric.needs is Needs.PIXELS:
+        yield metric.score(_mean(seen.values[metric.name], rules), seen.n)
+    elif metric.needs is Needs.CONVERGED:
+        yield _of_converged(metric, seen, rules, converged)
+    else:
+        yield _of_judge(metric, seen, rules)
 
 
 def _missing(metric: Metric, seen: Seen, rules: Rules, reason: str) -> Iterator[Score]:
@@ -250,7 +258,7 @@ def _distance(
 def _fid(features: Array, against: Against) -> float:
     if len(features) <= features.shape[1] and against.features is not None:
         return frechet_distance_of_features(features, against.features)
-    return frechet_distance(moments(features), against.moments)
+    return frechet_distance(moments(features), against.moments, root_of_second=against.target.root)
 
 
 @dataclass

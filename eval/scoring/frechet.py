@@ -12,11 +12,14 @@ from eval.scoring.moments import Moments, moments
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def frechet_distance(first: Moments, second: Moments) -> float:
+def frechet_distance(first: Moments, second: Moments, *, root_of_second: Array | None = None) -> float:
     """Squared Fréchet distance between two Gaussians; lower is better, 0 for equals, in the features' unit squared.
 
     The cross term is the sum of the singular values of √Σ₁ √Σ₂, which are the roots of the eigenvalues of
     √Σ₁ Σ₂ √Σ₁ without squaring anything on the way: half the digits would be lost where Σ has no full rank.
+
+    Args:
+        root_of_second: `root` of the second's covariance, where it is known already.
 
     Raises:
         ValueError: moments of different width.
@@ -26,7 +29,8 @@ def frechet_distance(first: Moments, second: Moments) -> float:
     """
     if first.width != second.width:
         raise ValueError(f"moments must have one width, got {first.width} and {second.width}")
-    cross = float(np.linalg.svd(root(first.covariance) @ root(second.covariance), compute_uv=False).sum())
+    other = root(second.covariance) if root_of_second is None else root_of_second
+    cross = float(np.linalg.svd(root(first.covariance) @ other, compute_uv=False).sum())
     traces = float(np.trace(first.covariance) + np.trace(second.covariance))
     return _distance(first.mean, second.mean, traces, cross)
 

@@ -23,8 +23,8 @@ def saturation(pixels: Tensor) -> Array:
     Source: Smith, Color Gamut Transform Pairs (1978): the S of HSV.
     """
     levels = _checked(pixels)
-    most, apart = levels.max(axis=1), levels.max(axis=1) - levels.min(axis=1)
-    share = np.divide(apart, most, out=np.zeros(most.shape), where=most > 0)
+    most = levels.max(axis=1)
+    share = np.divide(most - levels.min(axis=1), most, out=np.zeros(most.shape), where=most > 0)
     return np.asarray(share.mean(axis=(1, 2)))
 
 
@@ -33,19 +33,14 @@ def contrast(pixels: Tensor) -> Array:
 
     Source: Peli, Contrast in complex images (1990); luma by ITU-R BT.601.
     """
-    luma = np.tensordot(_levels(pixels), np.array(LUMA), axes=([1], [0]))
-    return np.asarray(luma.std(axis=(1, 2)))
+    red, green, blue = (share * _checked(pixels)[:, channel] for channel, share in enumerate(LUMA))
+    return np.asarray((red + green + blue).std(axis=(1, 2)) / 255)
 
 
 def clipped(pixels: Tensor) -> Array:
     """Share, 0..1, of channel values at either end, 0 or 255; lower is better: detail is lost there."""
     ends = (_checked(pixels) == 0) | (_checked(pixels) == 255)
     return np.asarray(ends.mean(axis=(1, 2, 3)))
-
-
-def _levels(pixels: Tensor) -> Array:
-    """(N, 3, H, W) float64, 0..1."""
-    return _checked(pixels).astype(np.float64) / 255
 
 
 def _checked(pixels: Tensor) -> Array:

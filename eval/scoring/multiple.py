@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from eval.scoring.moments import Array
+from eval.scoring.threads import threads_for
 from eval.scoring.uncertainty import LEVEL, Interval, student_critical, unit_scores, units
 
 CHUNK = 1 << 22
@@ -85,7 +86,8 @@ def max_t(
     one = student_critical(by.count - 1, level)
     if not spread.any():
         return MaxT(means, errors, one)
-    largest = _largest_shares(scores, spread, np.random.default_rng(seed), affordable(len(means), draws))
+    with threads_for(len(means)):
+        largest = _largest_shares(scores, spread, np.random.default_rng(seed), affordable(len(means), draws))
     share = float(np.quantile(largest, level, method="higher"))
     found = math.sqrt((by.count - 1) * share**2 / max(1 - share**2, np.finfo(float).eps))
     all_pairs = student_critical(by.count - 1, 1 - (1 - level) / pairs)

@@ -19,6 +19,7 @@ from eval.scoring.guards import clipped, contrast, saturation
 from eval.scoring.metric import Needs
 from eval.scoring.reference_cache import ReferenceCache
 from eval.scoring.references import Reference, reference_features
+from eval.scoring.threads import threads_for
 from eval.scoring.weights import SHAPES
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ class Scorer:
             return None
         from sdkit.shapes import judge
 
-        readings = judge.read(pixels)
+        with threads_for(3):  # it fits a plane of colour to every picture
+            readings = judge.read(pixels)
         scenes = [self.scenes[(first + i) // self.prompts.seeds_per_prompt] for i in range(len(pixels))]
         return tuple(judge.verdict(reading, scene) for reading, scene in zip(readings, scenes, strict=True))
 
