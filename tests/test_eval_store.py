@@ -29,7 +29,7 @@ from eval.records import (
     Window,
 )
 from eval.running import atomic
-from eval.running.atomic import RunFolderError, probe, require_space, write_atomic
+from eval.running.atomic import RunFolderError, probe, require_space, write_atomic, write_together
 from eval.running.batch_file import BatchRecord, unpack
 from eval.running.serial import decode, encode
 from eval.running.store import RunFolder, load_features, load_reference, load_run
@@ -264,6 +264,45 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(
         write_atomic(target, b"new")
     assert target.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["cell.json"]
+
+
+def test_files_that_are_written_together_are_all_there_and_no_other(tmp_path: Path) -> None:
+    (tmp_path / "1").write_bytes(b"old")
+    contents = {str(number): bytes([number]) * 9000 for number in range(3)}
+    write_together(tmp_path, contents.items())
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == contents
+
+
+def test_writing_together_that_fails_leaves_the_old_files_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "1").write_bytes(b"old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    with pytest.raises(RunFolderError, match="no space left to write .*/0"):
+        write_together(tmp_path, (("0", b"new"), ("1", b"new")))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"1": b"old"}
+
+
+def test_no_file_has_its_name_before_all_are_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+
+    def killed(file: int) -> None:
+        synced.append(file)
+        assert not [path for path in tmp_path.iterdir() if path.name[0] != "."]
+        if len(synced) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(atomic.os, "fsync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_together(tmp_path, ((str(number), b"new") for number in range(3)))
+    assert atomic.discard_temporaries(tmp_path) == 3
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_cell_whose_writing_broke_off_is_not_whole(

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 from sdkit._errors import SdkitError
@@ -31,7 +32,7 @@ def write_atomic(path: Path, payload: bytes, *, sync_folder: bool = True) -> Non
     Raises:
         RunFolderError: the system refused.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{TEMPORARY}")
+    temporary = _temporary(path)
     try:
         with temporary.open("wb") as file:
             file.write(payload)
@@ -43,6 +44,49 @@ def write_atomic(path: Path, payload: bytes, *, sync_folder: bool = True) -> Non
         raise refusal(path, error) from error
     if sync_folder:
         sync(path.parent)
+
+
+def write_together(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
+    """Put each payload under its name in `folder`, as `write_atomic` does.
+
+    All of them are on the disk before the first has its name.
+
+    Raises:
+        RunFolderError: the system refused; none or some of the names are there.
+    """
+    written: dict[Path, Path] = {}
+    """Temporary path -> its own."""
+    path = folder
+    try:
+        for name, payload in files:
+            path = folder / name
+            temporary = _temporary(path)
+            written[temporary] = path
+            temporary.write_bytes(payload)
+        # An error tells of `path`.
+        for temporary, path in written.items():  # noqa: B007
+            _sync_file(temporary)
+        for temporary, path in written.items():
+            temporary.replace(path)
+    except OSError as error:
+        for temporary in written:
+            _discard(temporary)
+        raise refusal(path, error) from error
+    sync(folder)
+
+
+def _temporary(path: Path) -> Path:
+    """Where this thread writes what will be at `path`."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{TEMPORARY}")
+
+
+def _sync_file(path: Path) -> None:
+    """Make the file's contents survive a power cut."""
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sync(folder: Path) -> None:

