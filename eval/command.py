@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import difflib
 import os
 import re
@@ -86,6 +87,27 @@ class Job:
                 raise
             traceback.print_exc()
             return 1, f"{type(error).__name__}: {error}"
+
+
+@dataclass
+class QuickEnd:
+    """The process's end without taking its modules apart, which takes two seconds where torch is among them.
+
+    All that is registered with `atexit` afterwards is done before. Without a code the process ends the usual way.
+    """
+
+    code: int | None = None
+    """The exit code, once the work is done."""
+
+    def __post_init__(self) -> None:
+        atexit.register(self._leave)
+
+    def _leave(self) -> None:
+        if self.code is None:
+            return
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(self.code)
 
 
 def run_command(

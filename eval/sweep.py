@@ -22,7 +22,7 @@ if __name__ == "__main__":
 
 from omegaconf import DictConfig  # noqa: E402
 
-from eval.command import SOME_FAILED, run_command  # noqa: E402
+from eval.command import SOME_FAILED, QuickEnd, run_command  # noqa: E402
 from eval.config import CONF, to_plan, to_yaml  # noqa: E402
 from eval.launches import claim, shown  # noqa: E402
 from eval.records import CellResult, Plan  # noqa: E402
@@ -34,6 +34,13 @@ if TYPE_CHECKING:
 
 def sweep(composed: DictConfig) -> int:
     """Run one sweep and print what it found; the exit code."""
+    from eval.running.garbage import uncollected
+
+    with uncollected():
+        return _planned(composed)
+
+
+def _planned(composed: DictConfig) -> int:
     from eval.running.lock import sole_writer
     from eval.running.run_log import RunLog
     from eval.running.store import RunFolder
@@ -61,6 +68,7 @@ def _sweep(plan: Plan, config_yaml: str, folder: RunFolder, log: RunLog) -> int:
     from eval.report import rebuild
     from eval.reporting.terminal import winners_text
     from eval.running.executors import make_pool
+    from eval.running.garbage import settle
     from eval.running.mirror import open_mirror
     from eval.running.progress import duration
     from eval.running.racing import RaceRun
@@ -75,6 +83,7 @@ def _sweep(plan: Plan, config_yaml: str, folder: RunFolder, log: RunLog) -> int:
     pool = make_pool(plan, folder.root)
     try:
         described = pool.start()
+        settle()
         folder.write_head(plan, config_yaml, described.environment, described.cells)
         log.say(f"begun: {len(described.cells)} cells, {pool.workers} workers, {described.device_name}")
         progress = progress_of(described, pool.workers, pool.finishers)
@@ -136,4 +145,6 @@ if __name__ == "__main__":
     # By the name under which a launcher's other process finds it: "__main__" is another module there.
     from importlib import import_module
 
-    sys.exit(import_module("eval.sweep").main())
+    end = QuickEnd()
+    end.code = import_module("eval.sweep").main()
+    sys.exit(end.code)

@@ -242,9 +242,11 @@ def test_several_seeds_a_prompt_are_pictures_of_their_own_and_clustered(
     assert (clip.n, clip.low, clip.high) == (12, expected.low, expected.high)
 
 
-@pytest.mark.parametrize(("engine", "most"), [("percell", 0), ("shared", 1)])
+@pytest.mark.parametrize(
+    ("engine", "mode", "most"), [("percell", "off", 0), ("percell", "fused", 1), ("shared", "fused", 1)]
+)
 def test_one_shared_seed_gives_one_prompt_one_picture(
-    command: list[str], tmp_path: Path, engine: str, most: int
+    command: list[str], tmp_path: Path, engine: str, mode: str, most: int
 ) -> None:
     (tmp_path / "p.txt").write_text("a red star\nblue\na red star\n")
     asked = [
@@ -253,6 +255,7 @@ def test_one_shared_seed_gives_one_prompt_one_picture(
         "prompts.count=null",
         "grid.shared_seed=true",
         f"engine={engine}",
+        f"hardware.compile={mode}",
     ]
     assert sweep.main([*command, *asked, "grid.guidance=[2]"]) == 0
     run = load_run(tmp_path / "run")
@@ -260,7 +263,7 @@ def test_one_shared_seed_gives_one_prompt_one_picture(
     assert {row.seed for row in rows} == {0}
     first, other, again = (np.asarray(Image.open(tmp_path / "run" / row.path)) for row in rows)
     apart = [np.abs(first.astype(int) - each).max() for each in (again, other)]
-    assert apart[0] <= most < apart[1], "in a shared call to rounding, wherever its rows stand in it"
+    assert apart[0] <= most < apart[1], "to rounding where rows of a call are not for themselves"
 
 
 def test_scores_are_held_against_published_windows(
