@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from eval.accelerations import finest
 from eval.records import Cell, Plan, PromptSet, digest
 from eval.running.atomic import require_space
-from eval.running.beside import OnCount, ScorerThread
 from eval.running.cold import ColdCalls
 from eval.running.common_calls import CommonCalls
 from eval.running.converged import ConvergedRuns
@@ -25,13 +23,10 @@ from eval.running.store import RunFolder
 from eval.scoring.catalogue import CATALOGUE
 from eval.scoring.metric import Needs
 from eval.scoring.reference_cache import ReferenceCache
-from eval.scoring.references import Reference, open_reference
+from eval.scoring.references import open_reference
 from eval.scoring.scorer import Scorer, load_scorer
 from sdkit._compile import MODES
 from sdkit._errors import InvalidRequest
-
-if TYPE_CHECKING:
-    from sdkit import Session
 
 
 @dataclass(frozen=True)
@@ -91,8 +86,8 @@ class Bench:
         return digest([self.scorer.digest, self.plan.hardware.asked, self.generator.device_name])
 
 
-def open_session(plan: Plan, options: ModelOptions | None = None) -> Session:
-    """The plan's model in a `sdkit.Session`, its weights not read yet. Raises SdkitError as that does.
+def open_session(plan: Plan, options: ModelOptions | None = None) -> Generator[Any]:
+    """The plan's model in a `sdkit.Session`, its weights read. Raises SdkitError as that does.
 
     Args:
         options: of a precision; None is the plan's own dtype.
@@ -110,6 +105,7 @@ def open_session(plan: Plan, options: ModelOptions | None = None) -> Session:
     session.check_size(plan.model.width, plan.model.height)
     for interval in plan.grid.guidance_intervals:
         session.check_interval(interval)
+    session.load()
     return session
 
 
@@ -129,19 +125,11 @@ def prepare(plan: Plan, folder: RunFolder, generator: Generator[Any] | None = No
     precise = _precise(plan)
     if precise:
         generator = precise[finest(plan.grid.precisions)].generator
-    unread, generator = generator is None, generator or open_session(plan)
+    generator = generator or open_session(plan)
     cells = grid_cells(plan, generator)
     require_space(folder.root, _bytes_needed(cells))
-    encode = partial(generator.encode, plan.prompts.texts, negative_prompt=plan.model.negative_prompt)
-    opened, made = partial(_reference, plan), partial(_scorer, plan, generator.device, cells[0])
-    if unread and generator.device == "cpu":
-        with ScorerThread(opened, made) as thread:
-            text = encode()  # which reads the model
-            scorer = thread.scorer()
-    else:
-        text, scorer = encode(), made(opened())
-    for against in scorer.rules.against:
-        folder.write_reference(against.extractor, against.moments)
+    scorer = _scorer(plan, generator, folder, (cells[0].width, cells[0].height))
+    text = generator.encode(plan.prompts.texts, negative_prompt=plan.model.negative_prompt)
     converged = None
     if plan.metrics.converged is not None:
         converged = ConvergedRuns(
@@ -188,7 +176,6 @@ def _precise(plan: Plan) -> dict[str, Loaded]:
     for name in plan.grid.precisions:
         before = held_bytes(plan.model.device)
         generator = open_session(plan, model_options(name))
-        generator.load()
         held = held_bytes(plan.model.device) - before
         text = generator.encode(plan.prompts.texts, negative_prompt=plan.model.negative_prompt)
         cells = [cell for cell in grid_cells(plan, generator) if cell.precision == name]
@@ -205,32 +192,24 @@ def _rows_by(text: Any, prompts: PromptSet) -> Callable[[int, int], Any]:
     return lambda start, stop: rows_of(text, prompts, start, stop)
 
 
-def _reference(plan: Plan, on_hashed: OnCount | None = None) -> Reference | None:
+def _scorer(plan: Plan, generator: Generator[Any], folder: RunFolder, size_px: tuple[int, int]) -> Scorer:
     asked = {CATALOGUE[name].needs for name in plan.metrics.scores}
     needed = bool(asked & {Needs.REFERENCE, Needs.REFERENCE_FEATURES})
-    return open_reference(plan.reference, on_hashed=on_hashed) if needed else None
-
-
-def _scorer(
-    plan: Plan, device: str, cell: Cell, reference: Reference | None, on_batch: OnCount | None = None
-) -> Scorer:
+    reference = open_reference(plan.reference) if needed else None
     passes = len(plan.metrics.extractors)
     with counting("reference pictures", reference.count * passes if reference else 0) as bar:
-
-        def done(count: int) -> None:
-            bar.update(count)
-            if on_batch is not None:
-                on_batch(count)
-
-        return load_scorer(
+        scorer = load_scorer(
             plan.metrics,
             plan.prompts,
             reference,
-            device=device,
-            size_px=(cell.width, cell.height),
+            device=generator.device,
+            size_px=size_px,
             cache=ReferenceCache.at(plan.reference.cache),
-            on_reference=done,
+            on_reference=bar.update,
         )
+    for against in scorer.rules.against:
+        folder.write_reference(against.extractor, against.moments)
+    return scorer
 
 
 def _bytes_needed(cells: tuple[Cell, ...]) -> int:

@@ -45,6 +45,7 @@ class ConvergedRuns:
     precise: Mapping[str, tuple[Generator[Any], Callable[[int, int], Any]]] = field(default_factory=dict)
     """Generator and prompts by precision, where the grid has such an axis; `generator` is then the finest."""
     _kept: dict[str, Pair | None] = field(default_factory=dict, init=False)
+    _making: dict[str, threading.Lock] = field(default_factory=dict, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def count(self, cell: Cell) -> int:
@@ -85,7 +86,9 @@ class ConvergedRuns:
         if far.precision is not None:
             far = replace(far, precision=None, dtype=self.generator.dtype)
         key = digest([far.asked, count])[:16]
-        with self._lock:  # or two threads would make the same
+        with self._lock:
+            alone = self._making.setdefault(key, threading.Lock())
+        with alone:  # or two threads would make the same
             if key not in self._kept:
                 self._kept[key] = self._read(key) or self._made(far, count, key, fly)
             return self._kept[key]
