@@ -68,6 +68,17 @@ def test_outside_and_with_an_input_a_row_nothing_is_shared() -> None:
     assert rows == [5, 5, 3, 3]
 
 
+def test_a_part_of_the_trunk_is_seen_as_what_it_is() -> None:
+    network = unet()
+    weight = network.conv_in.weight
+    share_trunk(network)
+    assert network.conv_in.weight is weight
+    assert network.conv_in.in_channels == 4
+    assert hasattr(network.down_blocks[0], "attentions")
+    with pytest.raises(AttributeError, match="no attribute 'kernel'"):
+        _ = network.conv_in.kernel
+
+
 def test_another_threads_rows_are_its_own() -> None:
     network, found = unet(), []
     expected = run(network, [0, 1])

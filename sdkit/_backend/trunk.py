@@ -33,6 +33,13 @@ class Trunk(nn.Module):
         super().__init__()
         self.plain = plain
 
+    def __getattr__(self, name: str) -> Any:
+        """What the part itself has: a pipeline may look at its weights or channels."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("plain"), name)
+
     def forward(self, *given: Any, **named: Any) -> Any:
         """As the part itself; every tensor has a row for each of the batch."""
         rows = _ROWS.get()
