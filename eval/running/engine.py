@@ -64,7 +64,7 @@ class Engine:
     _plans: dict[tuple[str, int], SamplerPlan] = field(default_factory=dict, init=False)
 
     def twin(self) -> Engine:
-        """Another engine over the same model, for another thread: it knows the same first calls."""
+        """Another engine over the same model, for another thread: it knows the same answers."""
         first_calls = FirstCalls(self.first_calls.answers)
         return Engine(
             self.generator, self.denoiser, self.rows, self.common, self.one_shape, first_calls=first_calls

@@ -1,4 +1,4 @@
-"""Answers to first denoiser calls, kept for the other cells that begin from the same noise and text."""
+"""Answers to denoiser calls at the start of a run, kept for the other cells that run alike so far."""
 
 from __future__ import annotations
 
