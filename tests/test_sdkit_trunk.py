@@ -11,7 +11,8 @@ from diffusers import UNet2DConditionModel
 from tiny_models import seeded, unet_options
 
 from sdkit import Session
-from sdkit._backend.trunk import Trunk, reading, share_trunk
+from sdkit._backend.common_rows import reading
+from sdkit._backend.trunk import Trunk, share_trunk
 
 INPUTS = [0, 0, 1, 2, 2]
 ATTENDING = ("CrossAttnDownBlock2D", "DownBlock2D")

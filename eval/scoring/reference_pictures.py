@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 FIRST_SEED = 1 << 40
 """Renders of the reference start here, far from every seed that training or the prompts use."""
 _WINDOW = 4  # batches' worth of pictures held at most, while sizes differ
-_DRAWN = 512  # renders drawn together for their hash
+_DRAWN = 512
+"""Renders drawn together; the last ones are held, for their hash is taken before they are encoded."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,22 @@ class Batch:
 
 def drawn(count: int, size: int, crop: str) -> Iterator[Batch]:
     """The first `count` reference renders of the world, `size` at a time."""
+    for first in range(0, count, _DRAWN):
+        held = _renders(first, min(first + _DRAWN, count))
+        for start in range(0, len(held), size):
+            pixels = held[start : start + size]
+            rows = range(first + start, first + start + len(pixels))
+            yield Batch(tuple(rows), _cropped(pixels, crop))
+
+
+@lru_cache(maxsize=1)
+def _renders(start: int, stop: int) -> Tensor:
+    """(stop - start, 3, H, W) uint8; not to be written to."""
     from sdkit.shapes import world
 
-    for start in range(0, count, size):
-        rows = tuple(range(start, min(start + size, count)))
-        seeds = [FIRST_SEED + row for row in rows]
-        scenes = [world.draw_scene(seed, objects=1 + seed % 2, split="held_out") for seed in seeds]
-        yield Batch(rows, _cropped(world.render(scenes, seeds), crop))
+    seeds = [FIRST_SEED + row for row in range(start, stop)]
+    scenes = [world.draw_scene(seed, objects=1 + seed % 2, split="held_out") for seed in seeds]
+    return world.render(scenes, seeds)
 
 
 def read(files: tuple[Path, ...], hashes: tuple[str, ...], size: int, crop: str) -> Iterator[Batch]:

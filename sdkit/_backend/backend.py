@@ -31,6 +31,7 @@ from sdkit._backend.scheduling import build_scheduler
 from sdkit._backend.stages import Watch
 from sdkit._backend.tasks import Task
 from sdkit._backend.text import TextEmbeddings, as_arguments, cut_points, encode
+from sdkit._backend.text_reading import keep_text
 from sdkit._backend.trunk import share_trunk
 from sdkit._compile import OFF, Mode
 from sdkit._device import dtype_name, memory_errors
@@ -198,6 +199,7 @@ class Backend:
             for network in self._loaded.networks("unet", "vae"):
                 fuse_modules(network)
                 share_trunk(network)
+                keep_text(network)
         if not mode.compiles and quantise is None:
             return
         for module in denoisers(self._loaded.pipeline, self._loaded.refiner):

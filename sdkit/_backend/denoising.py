@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sdkit._backend.common_rows import Texts, reading
 from sdkit._backend.noise import Noise
-from sdkit._backend.trunk import reading
 from sdkit._device import memory_errors
 from sdkit._errors import InvalidRequest
 from sdkit._guidance import NEGATIVE
@@ -83,7 +83,7 @@ class Denoiser:
             OutOfMemory: so many rows do not fit.
         """
         inputs = range(len(rows)) if inputs is None else inputs
-        with self._lock, memory_errors(f"denoise {len(rows)} rows at once", self._device), reading(inputs):
+        with self._lock, memory_errors(f"denoise {len(rows)} rows at once", self._device):
             read = torch.tensor(list(inputs))
             times = torch.tensor(timesteps, dtype=torch.float32)[read]
             picked = torch.tensor([row - NEGATIVE for row in rows])  # its row is the table's first
@@ -92,13 +92,14 @@ class Denoiser:
             if self._time_ids is not None:
                 time_ids = self._time_ids.expand(len(rows), -1)
                 added = {"added_cond_kwargs": {"text_embeds": embeds["pooled"], "time_ids": time_ids}}
-            output: Tensor = self._unet(
-                latents.to(self._device, self._dtype)[read.to(self._device)],
-                times.to(self._device),
-                encoder_hidden_states=embeds["prompt"],
-                return_dict=False,
-                **added,
-            )[0]
+            with reading(inputs, Texts(self._tables["prompt"], picked, embeds["prompt"])):
+                output: Tensor = self._unet(
+                    latents.to(self._device, self._dtype)[read.to(self._device)],
+                    times.to(self._device),
+                    encoder_hidden_states=embeds["prompt"],
+                    return_dict=False,
+                    **added,
+                )[0]
             return output.float()
 
 

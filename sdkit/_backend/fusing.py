@@ -12,7 +12,23 @@ import torch
 from torch import Tensor, nn
 
 
-class FusedUpsample(nn.Module):
+class StandIn(nn.Module):
+    """A module in another's place, which it keeps and is taken for by who looks at weights or channels."""
+
+    plain: Any
+
+    def __init__(self, plain: nn.Module) -> None:
+        super().__init__()
+        self.plain = plain
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("plain"), name)
+
+
+class FusedUpsample(StandIn):
     """Nearest upsampling by 2 and a 3x3 convolution as one transposed convolution: 4x4, stride 2.
 
     A pixel of the result reads 9 upsampled pixels, which are 4 of the input: taps that read the same one are summed
@@ -21,8 +37,7 @@ class FusedUpsample(nn.Module):
     """
 
     def __init__(self, plain: Any) -> None:
-        super().__init__()
-        self.plain = plain
+        super().__init__(plain)
         # The larger pixel i is seen at 2i + r, r in (0, 1), by tap t of the result's pixel 2i + r - t + 1.
         taps = torch.tensor(
             [[float(place + tap - 2 in (0, 1)) for tap in range(3)] for place in range(4)]
@@ -40,12 +55,8 @@ class FusedUpsample(nn.Module):
         )
 
 
-class FusedGate(nn.Module):
+class FusedGate(StandIn):
     """A GEGLU whose halves are products of their own, so that neither is a strided view of one large tensor."""
-
-    def __init__(self, plain: Any) -> None:
-        super().__init__()
-        self.plain = plain
 
     def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
         """(..., width) to (..., half of what the projection makes)."""
@@ -63,12 +74,12 @@ def fuse_modules(network: nn.Module) -> int:
 
     fused = 0
     for parent in list(network.modules()):
-        if isinstance(parent, FusedUpsample | FusedGate):
+        if isinstance(parent, StandIn):
             continue
         for name, child in list(parent.named_children()):
             if type(child) is Upsample2D and _fits(child):
                 setattr(parent, name, FusedUpsample(child))
-            elif type(child) is GEGLU and _is_plain(child.proj, nn.Linear):
+            elif type(child) is GEGLU and is_plain(child.proj, nn.Linear):
                 setattr(parent, name, FusedGate(child))
             else:
                 continue
@@ -79,12 +90,13 @@ def fuse_modules(network: nn.Module) -> int:
 def _fits(upsample: Any) -> bool:
     """Whether it doubles by nearest pixels, and then convolves 3x3 as most networks do."""
     conv = getattr(upsample, "conv", None)
-    if upsample.norm is not None or not upsample.interpolate or not _is_plain(conv, nn.Conv2d):
+    if upsample.norm is not None or not upsample.interpolate or not is_plain(conv, nn.Conv2d):
         return False
     assert isinstance(conv, nn.Conv2d)
     usual = (conv.kernel_size, conv.stride, conv.padding, conv.dilation) == ((3, 3), (1, 1), (1, 1), (1, 1))
     return usual and conv.groups == 1 and conv.padding_mode == "zeros"
 
 
-def _is_plain(layer: Any, kind: type[nn.Module]) -> bool:
+def is_plain(layer: Any, kind: type[nn.Module]) -> bool:
+    """Whether a layer is its float32 weights and nothing more."""
     return type(layer) is kind and layer.weight.dtype == torch.float32

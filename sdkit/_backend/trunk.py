@@ -6,67 +6,25 @@ the text has no say before the first attention.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
-from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-
-class _Rows(NamedTuple):
-    first: Tensor
-    """(U,) a row of each input."""
-    of: Tensor
-    """(B,) the input of each row."""
+from sdkit._backend.common_rows import common_rows
+from sdkit._backend.fusing import StandIn
 
 
-_ROWS: ContextVar[_Rows | None] = ContextVar("rows", default=None)
-
-
-class Trunk(nn.Module):
-    """A part of a UNet that text has no say in; within `reading`, rows of one input go through it once."""
-
-    def __init__(self, plain: nn.Module) -> None:
-        super().__init__()
-        self.plain = plain
-
-    def __getattr__(self, name: str) -> Any:
-        """What the part itself has: a pipeline may look at its weights or channels."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("plain"), name)
+class Trunk(StandIn):
+    """A part of a UNet that text has no say in; rows of one input go through it once."""
 
     def forward(self, *given: Any, **named: Any) -> Any:
         """As the part itself; every tensor has a row for each of the batch."""
-        rows = _ROWS.get()
-        if rows is None:
+        inputs = common_rows().inputs
+        if inputs is None:
             return self.plain(*given, **named)
-        few, few_named = tree_map_only(Tensor, lambda each: each[rows.first], (given, named))
-        return tree_map_only(Tensor, lambda each: each[rows.of], self.plain(*few, **few_named))
-
-
-@contextlib.contextmanager
-def reading(inputs: Sequence[int]) -> Iterator[None]:
-    """Within it the calling thread's batches have rows whose latents and timesteps are those of `inputs`.
-
-    Args:
-        inputs: for each of the B rows the number of its latents, 0..U-1, all of them used.
-    """
-    first = {number: row for row, number in reversed(list(enumerate(inputs)))}
-    rows = None
-    if len(first) < len(inputs):
-        rows = _Rows(
-            torch.tensor([first[number] for number in range(len(first))]), torch.tensor(list(inputs))
-        )
-    token = _ROWS.set(rows)
-    try:
-        yield
-    finally:
-        _ROWS.reset(token)
+        few, few_named = tree_map_only(Tensor, lambda each: each[inputs.first], (given, named))
+        return tree_map_only(Tensor, lambda each: each[inputs.of], self.plain(*few, **few_named))
 
 
 def share_trunk(network: nn.Module) -> None:
