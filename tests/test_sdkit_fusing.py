@@ -13,7 +13,7 @@ from diffusers.models.upsampling import Upsample2D
 from tiny_models import make_refiner, seeded, unet_options, vae_options
 
 from sdkit import Session
-from sdkit._backend.fusing import FusedGate, FusedUpsample, fuse_modules
+from sdkit._backend.fusing import ChannelsLastNorm, FusedGate, FusedUpsample, fuse_modules
 
 
 @pytest.fixture(autouse=True)
@@ -62,9 +62,69 @@ def test_a_gates_halves_are_products_of_their_own() -> None:
     close(network(sample), expected)
 
 
+def norm(**options: object) -> torch.nn.Module:
+    made = torch.nn.GroupNorm(3, 12, **options)  # type: ignore[arg-type]
+    for each in made.parameters():
+        torch.nn.init.normal_(each)
+    return torch.nn.Sequential(made)
+
+
+def plain_calls(network: torch.nn.Module) -> list[int]:
+    """Grows with each call of the module that the first one stands for."""
+    found: list[int] = []
+    network[0].plain.register_forward_hook(lambda *_: found.append(1))  # type: ignore[index, union-attr]
+    return found
+
+
+@pytest.mark.parametrize("mean", [0.0, 3.0, 30.0])
+@pytest.mark.parametrize("size", [(8, 8), (3, 40), (1023, 1)])
+def test_small_channels_last_pictures_are_normed_along_their_channels(
+    size: tuple[int, int], mean: float
+) -> None:
+    sample = (mean + torch.randn(40, 12, *size)).to(memory_format=torch.channels_last)
+    network = norm(eps=1e-3)
+    exact = network.double()(sample.double())
+    plain = network.float()(sample)
+    assert fuse_modules(network) == 1
+    assert isinstance(network[0], ChannelsLastNorm)
+    calls = plain_calls(network)
+    found = network(sample)
+    assert not calls
+    assert found.stride() == sample.stride()
+    # Both take the squared mean from the mean square; ours sums in double precision at the end.
+    off, torchs = (float((each - exact).abs().max()) for each in (found, plain))
+    assert off <= max(torchs, 1e-6)
+
+
+def test_equal_pixels_are_normed_to_the_bias() -> None:
+    network = norm(eps=1e-3)
+    fuse_modules(network)
+    sample = torch.full((2, 12, 8, 8), 0.1).to(memory_format=torch.channels_last)
+    close(network(sample), network[0].bias[:, None, None].expand(2, 12, 8, 8))
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        lambda: torch.randn(2, 12, 8, 8),
+        lambda: torch.randn(2, 12, 64),
+        lambda: torch.randn(2, 12, 7, 9).to(memory_format=torch.channels_last),
+        lambda: torch.randn(2, 12, 32, 32).to(memory_format=torch.channels_last),
+        lambda: torch.randn(2, 12, 16, 8).to(memory_format=torch.channels_last)[:, :, ::2],
+    ],
+)
+def test_other_pictures_are_normed_as_before(sample: object) -> None:
+    network, given = norm(), sample()  # type: ignore[operator]
+    expected = network(given)
+    fuse_modules(network)
+    calls = plain_calls(network)
+    assert torch.equal(network(given), expected)
+    assert calls
+
+
 def test_nothing_is_fused_twice() -> None:
-    network = torch.nn.Sequential(upsample(), gate())
-    assert (fuse_modules(network), fuse_modules(network)) == (2, 0)
+    network = torch.nn.Sequential(upsample(), gate(), norm())
+    assert (fuse_modules(network), fuse_modules(network)) == (3, 0)
 
 
 def under_lora(network: torch.nn.Module) -> torch.nn.Module:
@@ -85,6 +145,8 @@ def under_lora(network: torch.nn.Module) -> torch.nn.Module:
         lambda: torch.nn.Sequential(Upsample2D(6, use_conv=True, name="Conv2d_0")),
         lambda: upsample().bfloat16(),
         lambda: gate().bfloat16(),
+        lambda: norm().bfloat16(),
+        lambda: norm(affine=False),
         lambda: under_lora(upsample()),
         lambda: under_lora(gate()),
     ],
@@ -109,7 +171,7 @@ def test_whole_networks_say_the_same() -> None:
 
     expected = outputs()
     assert fuse_modules(unet) > 1
-    assert fuse_modules(vae) == 2
+    assert fuse_modules(vae) > 2
     for actual, plain in zip(outputs(), expected, strict=True):
         close(actual, plain)
 
