@@ -67,7 +67,7 @@ def whole_sweep(asked: Asked) -> Part:
     with tempfile.TemporaryDirectory(prefix="sdkit-benchmark-") as scratch:
         inputs = write_inputs(plan, Path(scratch) / "inputs")
         taken = take_turns(ways(asked, overrides, inputs), Path(scratch), keep)
-    return table(plan, asked, taken, found)
+    return table(plan, taken, found)
 
 
 def ways(asked: Asked, overrides: Sequence[str], inputs: Path) -> tuple[Way, ...]:
@@ -77,11 +77,11 @@ def ways(asked: Asked, overrides: Sequence[str], inputs: Path) -> tuple[Way, ...
         Way(OURS, lambda own: sweep_command(own / "out", (*overrides, *NO_SPEED)), asked.runs),
         Way(CAREFUL, lambda own: (str(here / "careful.py"), str(inputs), str(own / "out")), asked.runs),
         Way(NAIVE, lambda own: (str(here / "naive.py"), str(inputs), str(own / "out")), asked.naive_runs),
-        Way(EVERYTHING, lambda own: sweep_command(own / "out", overrides), asked.naive_runs),
+        Way(EVERYTHING, lambda own: sweep_command(own / "out", overrides), runs=1),
     )
 
 
-def table(plan: Plan, asked: Asked, taken: Mapping[str, Taken], found: Mapping[str, Scores]) -> Part:
+def table(plan: Plan, taken: Mapping[str, Taken], found: Mapping[str, Scores]) -> Part:
     """The part of what the turns took and the cells scored. Pure.
 
     Args:
@@ -105,7 +105,7 @@ def table(plan: Plan, asked: Asked, taken: Mapping[str, Taken], found: Mapping[s
         label="way",
         columns=COLUMNS,
         rows=tuple(_row(name, each, taken, found, settings) for name, each in taken.items()),
-        notes=(*_agreement(found, settings), *_few(asked)),
+        notes=(*_agreement(found, settings), *_few(taken)),
         samples=samples,
     )
 
@@ -167,10 +167,9 @@ def _agreement(found: Mapping[str, Scores], settings: Sequence[Setting]) -> tupl
     return tuple(said)
 
 
-def _few(asked: Asked) -> tuple[str, ...]:
-    if asked.naive_runs >= asked.runs:
-        return ()
-    return (
-        f"the naive script and ours, everything, took {asked.naive_runs} turns of {asked.runs}; their figures are of "
-        "those rounds",
-    )
+def _few(taken: Mapping[str, Taken]) -> tuple[str, ...]:
+    turns = {name: len(each.turns) for name, each in taken.items()}
+    most = max(turns.values(), default=0)
+    fewer = [f"{name} ({count})" for name, count in turns.items() if count < most]
+    told = f"fewer turns than {most}, whose figures are of the first rounds: {', '.join(fewer)}"
+    return (told,) if fewer else ()
