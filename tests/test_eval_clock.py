@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import importlib
 import json
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -104,6 +105,26 @@ def test_an_import_within_a_call_is_charged_to_imports(monkeypatch: pytest.Monke
     with made.under("engine"), pytest.raises(ModuleNotFoundError):
         import there_is_no_such_module  # noqa: F401
     assert clock.IMPORTS in made.stop()
+
+
+def test_what_is_awaited_is_clocked_once_the_program_imports_it_and_is_not_imported_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builtins, "__import__", builtins.__import__)  # both are put back afterwards
+    monkeypatch.setattr(importlib, "import_module", importlib.import_module)
+    (tmp_path / "awaited_work.py").write_text("def work():\n    return 7\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    made = clock.Clock()
+    made.watch_imports()
+    made.await_import("work", "awaited_work:work")
+    made.await_import("gone", "awaited_work:no_such")
+    made.await_import("gone", "awaited_never:name")
+    assert "awaited_work" not in sys.modules
+    found = importlib.import_module("awaited_work")
+    assert "work" not in made.seconds
+    assert found.work() == 7
+    assert "work" in made.stop()
+    assert made.missing == ["awaited_work:no_such", "awaited_never:name"]
 
 
 @pytest.mark.slow  # half a minute, most of it imports

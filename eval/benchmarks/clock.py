@@ -5,11 +5,12 @@ from __future__ import annotations
 import builtins
 import functools
 import importlib
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 REST = "the rest"
 IMPORTS = "imports"
@@ -30,6 +31,24 @@ def find(place: str) -> tuple[Any, str] | None:
     except (ImportError, AttributeError):
         return None
     return (holder, name) if hasattr(holder, name) else None
+
+
+class _Place(NamedTuple):
+    """What is to be clocked."""
+
+    label: str
+    place: str
+    on_device: bool
+
+    @property
+    def loaded(self) -> bool:
+        """Whether its module is imported as far as that. Imports nothing, and waits for no import."""
+        module, _, path = self.place.partition(":")
+        try:
+            functools.reduce(getattr, path.split("."), sys.modules[module])
+        except (KeyError, AttributeError):
+            return False
+        return True
 
 
 class Clock:
@@ -55,6 +74,7 @@ class Clock:
         """Thread -> the labelled calls that it is in."""
         self._since = time.perf_counter()
         self._gpu: list[tuple[str, Any, Any]] = []
+        self._awaited: list[_Place] = []
 
     @contextmanager
     def under(self, label: str) -> Iterator[None]:
@@ -85,10 +105,17 @@ class Clock:
         holder, name = found
         setattr(holder, name, self._clocked(label, getattr(holder, name), on_device))
 
+    def await_import(self, label: str, place: str, *, on_device: bool = False) -> None:
+        """As `wrap`, once the program imports the module by itself: so its imports stay where and when they are.
+
+        Needs `watch_imports`. What was never imported is in `missing` when the clock is stopped.
+        """
+        self._awaited.append(_Place(label, place, on_device))
+
     def watch_imports(self) -> None:
         """Charge imports, also those in the middle of a function, to `IMPORTS`."""
-        builtins.__import__ = self._clocked(IMPORTS, builtins.__import__, False)
-        importlib.import_module = self._clocked(IMPORTS, importlib.import_module, False)
+        builtins.__import__ = self._watched(builtins.__import__)
+        importlib.import_module = self._watched(importlib.import_module)
 
     def gpu_seconds(self) -> dict[str, float] | None:
         """Label -> seconds that the GPU took for the calls; None where none ran on one."""
@@ -106,6 +133,8 @@ class Clock:
         """Charge what is under way; the seconds by label, which add up to all since the clock was made."""
         with self._lock:
             self._charge()
+        self.missing += [each.place for each in self._awaited]
+        self._awaited.clear()
         return self.seconds
 
     def _charge(self) -> None:
@@ -116,6 +145,26 @@ class Clock:
             self.seconds[label] = self.seconds.get(label, 0.0) + passed / len(labels)
         if self._models.isdisjoint(labels):
             self.quiet_s += passed
+
+    def _watched(self, load: Callable[..., Any]) -> Callable[..., Any]:
+        clocked = self._clocked(IMPORTS, load, False)
+
+        @functools.wraps(load)
+        def watched(name: str, *arguments: Any, **options: Any) -> Any:
+            if name in sys.modules:  # as mostly: inside functions that are called over and over
+                return load(name, *arguments, **options)
+            found = clocked(name, *arguments, **options)
+            self._wrap_loaded()
+            return found
+
+        return watched
+
+    def _wrap_loaded(self) -> None:
+        with self._lock:  # held for no import: who waits for it may hold that import's own lock
+            loaded = [each for each in self._awaited if each.loaded]
+            self._awaited = [each for each in self._awaited if each not in loaded]
+        for each in loaded:
+            self.wrap(each.label, each.place, on_device=each.on_device)
 
     def _clocked(self, label: str, call: Callable[..., Any], on_device: bool) -> Callable[..., Any]:
         @functools.wraps(call)

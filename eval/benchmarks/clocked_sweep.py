@@ -15,12 +15,12 @@ from pathlib import Path
 from eval.benchmarks.clock import REST, WAITING, Clock
 
 MODELS = (
-    ("denoiser", "diffusers:UNet2DConditionModel.__call__"),
+    ("denoiser", "diffusers.models.unets.unet_2d_condition:UNet2DConditionModel.__call__"),
     ("decoder", "diffusers.models.autoencoders.vae:Decoder.__call__"),
-    ("text encoder", "transformers:CLIPTextModel.__call__"),
-    ("text encoder", "transformers:CLIPTextModelWithProjection.__call__"),
-    ("scorer", "open_clip:CLIP.encode_image"),
-    ("scorer", "open_clip:CLIP.encode_text"),
+    ("text encoder", "transformers.models.clip.modeling_clip:CLIPTextModel.__call__"),
+    ("text encoder", "transformers.models.clip.modeling_clip:CLIPTextModelWithProjection.__call__"),
+    ("scorer", "open_clip.model:CLIP.encode_image"),
+    ("scorer", "open_clip.model:CLIP.encode_text"),
 )
 """Third parties' classes alone, so that no engine of ours can pass them by. Other models need their class here."""
 WORK = (
@@ -59,9 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     clock.watch_imports()
     path, *overrides = sys.argv[1:] if arguments is None else arguments
     for label, place in MODELS:
-        clock.wrap(label, place, on_device=True)
+        clock.await_import(label, place, on_device=True)
     for label, place in WORK:
-        clock.wrap(label, place)
+        clock.await_import(label, place)
     from eval.sweep import main as sweep
 
     code = sweep(overrides)
@@ -72,4 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from eval.command import QuickEnd
+
+    end = QuickEnd()  # as the sweep's own
+    end.code = main()
+    sys.exit(end.code)

@@ -1,0 +1,60 @@
+"""First calls that are asked while the scorer is still made ready: imports and small pictures leave cores idle."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from eval.running.engine import Engine
+from eval.running.flight import Asked
+from sdkit._errors import NotLinear
+
+SWITCH_S = 5e-4
+"""How long Python lets a thread wait while another imports; by default it is ten times that, and a denoiser call, which
+comes back to Python after each of its hundreds of operations, would wait most of the time."""
+_SHARE = 2
+"""Of the cores one part in so many."""
+
+
+@contextmanager
+def asking_ahead(engine: Engine, batches: Iterable[Asked]) -> Iterator[None]:
+    """Make the batches' common calls, in their order, in a thread beside the caller until that leaves.
+
+    The answers are what `engine` and its twins then know. Nothing else comes of it: what fails here fails again, and is
+    told, when its batch is made.
+    """
+    import torch
+
+    left = threading.Event()
+    share = max(1, torch.get_num_threads() // _SHARE)
+
+    def ask() -> None:
+        torch.set_num_threads(share)  # of this thread
+        own = engine.twin()
+        for each in batches:
+            if left.is_set() or not _asked(own, each, left):
+                return
+
+    thread = threading.Thread(target=ask, name="ahead", daemon=True)
+    switch_s = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_S)
+    thread.start()
+    try:
+        yield
+    finally:
+        left.set()
+        thread.join()
+        sys.setswitchinterval(switch_s)
+
+
+def _asked(engine: Engine, batch: Asked, left: threading.Event) -> bool:
+    """False where the denoiser failed, for whatever reason."""
+    try:
+        engine.learn(batch, left.is_set)
+    except NotLinear:  # it goes the plain path, when its turn comes
+        return True
+    except Exception:
+        return False
+    return True
