@@ -148,15 +148,30 @@ def test_what_is_clocked_is_there(place: str) -> None:
 
 def test_the_share_without_models_is_of_the_whole_process() -> None:
     seconds = {"denoiser": 6.0, "scorer": 1.0, "imports": 2.0}
-    run = overhead.Clocked(10.0, seconds, None, 1.5, ("eval.x:y",))
-    part = overhead.table([run], "1 cells of 4 pictures", None)
+    run = overhead.Clocked(10.0, seconds, None, 0.2, ("eval.x:y",))
+    larger = replace(run, wall_s=40.0, seconds=seconds | {"denoiser": 36.0}, missing=())
+    part = overhead.table({"small": [run], "large": [larger]}, (0.5, 0.3, 0.4), {})
+    assert [column.title for column in part.columns[::2]] == ["small, seconds", "large, seconds"]
     rows = {row.label: row.values for row in part.rows}
-    assert rows[overhead.OUTSIDE] == (1.0, 0.1)
-    assert rows["all beside the models"] == (3.0, 0.3)
-    assert rows["**without a model**"] == (2.5, 0.25)
-    assert part.notes[:2] == (
-        "the goal of at most 5% without a model is MISSED at 25.0%",
+    assert rows[overhead.OUTSIDE] == (1.0, 0.1, 1.0, 0.025)
+    assert rows["all beside the models"] == (3.0, 0.3, 3.0, 0.075)
+    assert rows["**without a model**"] == pytest.approx((1.2, 0.12, 1.2, 0.03))
+    assert rows[overhead.BARE] == (0.4, 0.04, 0.4, 0.01)
+    assert part.notes == (
+        "small: the goal of at most 5% without a model is MISSED at 12.0%",
+        "large: the goal of at most 5% without a model is met at 3.0%",
         "not clocked, for it is not there: eval.x:y",
     )
     by_events = replace(run, gpu_s={"denoiser": 9.0})
     assert by_events.without_models_s == 1.0
+
+
+def test_a_size_that_failed_has_no_figures_and_the_others_stand() -> None:
+    run = overhead.Clocked(10.0, {"denoiser": 9.0}, None, 0.0, ())
+    part = overhead.table({"small": [run], "large": []}, (), {"large": "exit code 2: no room"})
+    rows = {row.label: row.values for row in part.rows}
+    assert rows["the whole"] == (10.0, 1.0, None, None)
+    assert part.notes[1:] == (
+        "large: the goal of at most 5% without a model is not known",
+        "large: exit code 2: no room",
+    )
