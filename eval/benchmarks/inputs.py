@@ -17,6 +17,8 @@ NO_SPEED = ("hardware.latency_repeats=0", "hardware.throughput_repeats=0", "repo
 SCRIPTED = ("ddim", "euler_a", "dpmpp_2m", "lms")
 """The samplers that the scripts know."""
 SWEEP = "eval/sweep.py"
+PIPELINE = ROOT / "sdkit" / "shapes" / "weights" / "pipeline"
+"""The bundled model, as diffusers reads it."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def write_inputs(plan: Plan, folder: Path) -> Path:
     _write_reference(plan, pictures)
     path = folder / "inputs.json"
     given = {
-        "pipeline": str(ROOT / "sdkit" / "shapes" / "weights" / "pipeline"),
+        "pipeline": str(PIPELINE),
         "scorer": str(bundled_scorer()),
         "reference": str(pictures),
         "prompts": plan.prompts.rows,

@@ -12,9 +12,9 @@ from typing import Any
 
 from eval.benchmarks.clock import IMPORTS, REST
 from eval.benchmarks.clocked_sweep import MODELS, WORK
-from eval.benchmarks.inputs import NO_SPEED, compose, overrides_of
+from eval.benchmarks.inputs import NO_SPEED, PIPELINE, compose, overrides_of
 from eval.benchmarks.part import Asked, Column, Part, Row, median, ratio
-from eval.benchmarks.turns import ROOT, Turn, Way, take_turns
+from eval.benchmarks.turns import Turn, Way, take_turns
 
 GOAL = 0.05
 """Share of the wall time without a model that a sweep should stay below."""
@@ -102,7 +102,7 @@ def _clocked(overrides: Sequence[str]) -> Callable[[Path], Sequence[str]]:
 
 def _folder(source: str) -> str:
     """What diffusers calls the model."""
-    return str(ROOT / "sdkit" / "shapes" / "weights" / "pipeline") if source == "shapes" else source
+    return str(PIPELINE) if source == "shapes" else source
 
 
 def read(wall_s: float, told: Mapping[str, Any]) -> Clocked:

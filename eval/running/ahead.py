@@ -11,7 +11,8 @@ from eval.running.flight import Asked
 from sdkit._errors import NotLinear
 
 _SHARE = 2
-"""Of the cores one part in so many. The caller has the others: together on all of them both take half as long again."""
+"""Of the cores one part in so many. The caller has the others: on all of them its
+own work took 2.8 times as long as alone, so 1.6 times."""
 
 
 @contextmanager
