@@ -125,7 +125,7 @@ def compare(asked: Asked) -> tuple[BeforeAfter, Path]:
 
 def _side(letter: str, name: str, folder: Path) -> Side:
     from eval.reporting.run_pairs import Side
-    from eval.running.store import load_features, load_reference, load_run
+    from eval.running.loading import load_features, load_reference, load_run
 
     run = load_run(folder)
     return Side(letter, name, run, folder, partial(load_features, folder), partial(load_reference, folder))

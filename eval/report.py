@@ -122,7 +122,7 @@ def rebuild(folder: Path, anew: Sequence[str] = ()) -> Rebuilt:
     """
     from eval.deciding import asked_anew
     from eval.reporting.findings import findings
-    from eval.running.store import load_features, load_reference, load_run
+    from eval.running.loading import load_features, load_reference, load_run
 
     run = load_run(folder)
     run = replace(run, plan=asked_anew(run.plan, anew))

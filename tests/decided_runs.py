@@ -10,7 +10,8 @@ from picture_runs import run_on_disk
 
 from eval.identity import Score, ScoreKey
 from eval.records import CellResult, ImageRow
-from eval.running.store import RunFolder, load_run
+from eval.running.loading import load_run
+from eval.running.store import RunFolder
 
 
 def decided_run(root: Path, *, model: str = "shapes", fingerprint: str = "f00d") -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from eval.records import Run
 from eval.reporting.findings import Findings, findings
 from eval.reporting.html import render
-from eval.running.store import load_features, load_reference
+from eval.running.loading import load_features, load_reference
 
 
 def found_in(run: Run, folder: Path | None = None) -> Findings:

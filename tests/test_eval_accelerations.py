@@ -20,8 +20,9 @@ from eval.report import rebuild
 from eval.reporting.frames import cells_frame
 from eval.reporting.run_pairs import Side, pair_runs
 from eval.running.converged import ConvergedRuns
+from eval.running.loading import load_run
 from eval.running.precision import ModelOptions, doubt_memory, model_options, refuse_precision
-from eval.running.store import RunFolder, load_run
+from eval.running.store import RunFolder
 from eval.scoring import weights
 from eval.tracking.readings import accelerated, short_name
 from sdkit import InvalidRequest, Session

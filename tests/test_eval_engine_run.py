@@ -13,7 +13,7 @@ from fake_flights import FakeDenoiser, FlyingGenerator
 from PIL import Image
 
 from eval import sweep
-from eval.running.store import load_run
+from eval.running.loading import load_run
 from sdkit import NotLinear
 from sdkit._plan import SamplerPlan
 

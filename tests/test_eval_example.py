@@ -22,8 +22,9 @@ from eval.records import Run
 from eval.reporting import example, read_cells, read_comparisons, screenshot
 from eval.reporting.example import machine_names, write_example
 from eval.reporting.nameless import Names, nameless, traces
+from eval.running.loading import load_run
 from eval.running.serial import encode
-from eval.running.store import RunFolder, load_run
+from eval.running.store import RunFolder
 from sdkit._errors import InvalidRequest
 
 FILES = {"report.html", "decision.json", "cells.csv", "comparisons.csv", "summary.md"}

@@ -16,7 +16,7 @@ from eval.reporting.decide import Verdict
 from eval.reporting.failings import NAMED, failings
 from eval.reporting.findings import Findings
 from eval.reporting.html import render
-from eval.running.store import load_run
+from eval.running.loading import load_run
 
 
 @pytest.fixture(scope="module")

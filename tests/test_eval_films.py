@@ -17,8 +17,9 @@ from eval.records import Cell, ReportPlan, digest
 from eval.running import atomic
 from eval.running.atomic import RunFolderGaveOut
 from eval.running.films import Film, make_film, read_film
+from eval.running.loading import load_run
 from eval.running.reuse import other_runs
-from eval.running.store import RunFolder, load_run
+from eval.running.store import RunFolder
 from sdkit import InvalidRequest, OutOfMemory, Session
 
 

@@ -31,7 +31,7 @@ from eval.reporting.merging import merge_runs
 from eval.reporting.picture_files import address, cell_files
 from eval.reporting.pictures import NOT_JUDGED, layout, picture_columns, telling_prompts
 from eval.reporting.thumbnails import embedded
-from eval.running.store import load_run
+from eval.running.loading import load_run
 
 LEAD = CELLS[0]
 

@@ -36,7 +36,8 @@ from eval.records import (
 )
 from eval.report import rebuild
 from eval.reporting.html import PLOTLY
-from eval.running.store import RunFolder, load_run
+from eval.running.loading import load_run
+from eval.running.store import RunFolder
 from eval.scoring.catalogue import CATALOGUE, title_of
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,8 +16,9 @@ from eval.reporting.comparisons import compare
 from eval.reporting.fid_rows import Kept, fid_samples
 from eval.reporting.shared_rows import shared_rows
 from eval.running.films import read_film
+from eval.running.loading import load_features, load_reference, load_run
 from eval.running.serial import decode
-from eval.running.store import RunFolder, load_features, load_reference, load_run
+from eval.running.store import RunFolder
 from eval.scoring.threads import SMALL_WIDTH, threads_for
 
 FID = "fid[shapes-clip]"

@@ -20,7 +20,7 @@ from eval.command import Job, run_command
 from eval.config import CONF
 from eval.launches import Launch, Outcome, claim, outcome_lines
 from eval.reporting.merged import open_runs
-from eval.running.store import load_run
+from eval.running.loading import load_run
 from eval.scoring import weights
 from sdkit._errors import InvalidRequest
 

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from rendering import page_of
 
 from eval.report import merge, rebuild
-from eval.running.store import load_run
+from eval.running.loading import load_run
 
 LEAD = CELLS[0]
 LABEL = "ddim · 5 steps · g 4"

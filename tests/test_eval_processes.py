@@ -14,9 +14,9 @@ import pytest
 from fake_bench import Stopping, contents, leftovers, plan, run
 
 from eval import sweep
+from eval.running.loading import load_run
 from eval.running.processes import ProcessPool
 from eval.running.stopping import Stop, Stopped
-from eval.running.store import load_run
 from eval.running.tasks import LOSSES
 from sdkit import SdkitError
 

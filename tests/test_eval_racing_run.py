@@ -19,10 +19,10 @@ from eval.report import rebuild
 from eval.reporting.facts import tally
 from eval.reporting.merged import open_runs
 from eval.running.atomic import RunFolderError, RunFolderGaveOut
+from eval.running.loading import load_run
 from eval.running.processes import ProcessPool
 from eval.running.race_file import NAME, read_race
 from eval.running.stopping import Stop, Stopped
-from eval.running.store import load_run
 from eval.scoring import weights
 from eval.search_plan import RaceRecord, SearchPlan
 from sdkit import InvalidPixels

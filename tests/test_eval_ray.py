@@ -11,8 +11,8 @@ import pytest
 from fake_bench import FakeActor, contents, plan, run
 
 from eval import sweep
+from eval.running.loading import load_run
 from eval.running.ray_pool import ROOT, RayPool, ray_pool
-from eval.running.store import load_run
 from sdkit import InvalidRequest
 
 pytestmark = pytest.mark.filterwarnings(

@@ -17,10 +17,11 @@ from fake_bench import Appending, FakeGenerator, contents, leftovers, plan, run
 from eval.records import CellResult
 from eval.running import atomic
 from eval.running.atomic import RunFolderGaveOut
+from eval.running.loading import load_features, load_images, load_run
 from eval.running.lock import sole_writer
 from eval.running.reuse import other_runs
 from eval.running.stopping import Stop, Stopped, stopping
-from eval.running.store import RunFolder, load_features, load_images, load_run
+from eval.running.store import RunFolder
 from sdkit import InvalidPixels, OutOfMemory
 
 COUNT = 10

@@ -14,8 +14,8 @@ from PIL import Image
 from eval import score, sweep
 from eval.identity import Score
 from eval.records import Run
+from eval.running.loading import load_run
 from eval.running.serial import decode
-from eval.running.store import load_run
 from eval.scoring import weights
 
 COUNT = 12

@@ -31,8 +31,9 @@ from eval.records import (
 from eval.running import atomic
 from eval.running.atomic import RunFolderError, probe, require_space, write_atomic, write_together
 from eval.running.batch_file import BatchRecord, unpack
+from eval.running.loading import load_features, load_reference, load_run
 from eval.running.serial import decode, encode
-from eval.running.store import RunFolder, load_features, load_reference, load_run
+from eval.running.store import RunFolder
 from eval.scoring.cell_scores import Seen
 from eval.scoring.moments import Moments
 

@@ -20,7 +20,7 @@ from eval.reporting.evidence import code, sentence
 from eval.reporting.findings import Findings
 from eval.reporting.markdown import bullets, escaped, fenced, grid
 from eval.reporting.summary import MAX_FAILURES, MAX_ROWS, summary
-from eval.running.store import load_run
+from eval.running.loading import load_run
 from sdkit._errors import InvalidRequest
 
 MARKUP = (

@@ -12,7 +12,8 @@ from PIL import Image
 
 from eval import sweep
 from eval.running import bench
-from eval.running.store import RunFolder, load_features, load_run
+from eval.running.loading import load_features, load_run
+from eval.running.store import RunFolder
 from eval.scoring import weights
 from eval.scoring.uncertainty import mean_interval
 from sdkit import InvalidPixels, InvalidRequest

@@ -25,7 +25,7 @@ from eval.reporting.nameless import Names, nameless, traces
 from eval.reporting.screenshot import screenshot
 from eval.reporting.summary import summary
 from eval.running.atomic import make_folder, write_atomic
-from eval.running.store import load_features, load_reference, load_run
+from eval.running.loading import load_features, load_reference, load_run
 from sdkit._errors import InvalidRequest, SdkitError
 
 ROOT = Path(__file__).resolve().parents[2]

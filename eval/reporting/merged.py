@@ -11,7 +11,7 @@ from eval.identity import Incomparable
 from eval.records import ImageRow, Run, digest
 from eval.reporting.merging import PlacedCell, merge_runs, run_names
 from eval.running.atomic import RunFolderError, make_folder
-from eval.running.store import Array, load_features, load_reference, load_run
+from eval.running.loading import Array, load_features, load_reference, load_run
 from eval.scoring.moments import Moments
 
 

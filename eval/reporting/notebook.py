@@ -17,7 +17,7 @@ from eval.reporting.decide import Decision
 from eval.reporting.findings import Findings, findings
 from eval.reporting.frames import cells_frame, comparisons_frame, images_frame
 from eval.reporting.merged import MergedRuns, open_runs
-from eval.running.store import load_features, load_reference, load_run
+from eval.running.loading import load_features, load_reference, load_run
 from sdkit._errors import InvalidRequest
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""A run's folder: what is written where, and how it is read back.
+"""A run's folder: what is written where, and what of it is whole. `loading.py` reads a run back.
 
     plan.json  config.yaml  environment.json  grid.json (the cells' keys, in order)  reference-<extractor>.npz
     run.log  run.lock  racing.json  quarantine/  converged/<digest>.npz
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eval.hashing import file_sha256, sha256
-from eval.records import Cell, CellResult, ImageRow, Plan, Run
+from eval.records import Cell, CellResult, ImageRow, Plan
 from eval.running.atomic import (
     TEMPORARY,
     RunFolderError,
@@ -39,16 +38,13 @@ from eval.running.envelope import (
     Envelope,
     pack_envelope,
     parse,
-    parse_json,
-    read_bytes,
     read_envelope,
     to_json,
 )
 from eval.running.lock import NAME as LOCK
-from eval.running.race_file import read_race
-from eval.running.serial import decode, encode
+from eval.running.serial import encode
 from eval.scoring.moments import Moments
-from eval.scoring.moments_file import read_moments, write_moments
+from eval.scoring.moments_file import write_moments
 from sdkit._errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -285,85 +281,6 @@ class RunFolder:
         except OSError as error:
             raise refusal(path, error) from error
         self.report(f"{cell.label}: {path.name} put into quarantine/, its part is done again: {why}")
-
-
-def load_run(folder: Path) -> Run:
-    """The run in `folder`, with whatever of its grid is on disk.
-
-    Raises:
-        RunFolderError: it is no run's folder, another version wrote it, or a file is not as it was written.
-    """
-    plan = _decode(Plan, folder / "plan.json")
-    keys = _decode(tuple[str, ...], folder / "grid.json")
-    present = [folder / "cells" / key / "cell.json" for key in keys]
-    cells = {path.parent.name: read_envelope(path) for path in present if path.is_file()}
-    return Run(
-        plan=plan,
-        results=tuple(envelope.result for envelope in cells.values()),
-        images={key: _rows(folder, key, envelope) for key, envelope in cells.items()},
-        environment=_decode(dict[str, str], folder / "environment.json"),
-        config_yaml=read_bytes(folder / "config.yaml").decode(),
-        race=read_race(folder, plan.search),
-    )
-
-
-def load_images(folder: Path, key: str) -> tuple[ImageRow, ...]:
-    """The rows of one whole cell. Raises RunFolderError as `load_run`."""
-    return _rows(folder, key, read_envelope(folder / "cells" / key / "cell.json"))
-
-
-def _rows(folder: Path, key: str, envelope: Envelope) -> tuple[ImageRow, ...]:
-    path = folder / "cells" / key / "images.json"
-    payload, expected = read_bytes(path), envelope.files.get("images.json")
-    if expected is not None and sha256(payload) != expected:
-        raise RunFolderError(f"{path} is not as it was written; run the sweep again")
-    rows: tuple[ImageRow, ...] = _decoded(tuple[ImageRow, ...], parse_json(payload, path), path)
-    return rows
-
-
-def load_reference(folder: Path, extractor: str) -> Moments | None:
-    """The reference's moments that the run was scored against; None where it had none. Raises as `load_run`."""
-    path = folder / f"reference-{extractor}.npz"
-    if not path.is_file():
-        return None
-    try:
-        return read_moments(path)
-    except InvalidRequest as error:
-        raise RunFolderError(f"{error}; run the sweep again") from error
-
-
-def load_features(folder: Path, key: str) -> dict[str, Array]:
-    """The cell's features, "clip_image" and each extractor by name, (N, D) float32. Raises as `load_run`."""
-    cell = folder / "cells" / key
-    parts: dict[str, list[Array]] = {}
-    for path in sorted((cell / "batches").glob("*.npz")):
-        try:
-            seen = unpack(path).seen
-        except (OSError, ValueError) as error:
-            raise RunFolderError(f"{path} cannot be read ({error}); run the sweep again") from error
-        for name, rows in ({"clip_image": seen.clip_image} | dict(seen.features) if seen else {}).items():
-            parts.setdefault(name, []).append(rows)
-    return {name: np.concatenate(rows) for name, rows in parts.items()} or _features_of_schema_2(cell)
-
-
-def _features_of_schema_2(cell: Path) -> dict[str, Array]:
-    path = cell / "features.npz"
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return dict(stored)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise RunFolderError(f"{path} cannot be read ({error}); run the sweep again") from error
-
-
-def _decode(kind: Any, path: Path) -> Any:
-    return _decoded(kind, parse(path), path)
-
-
-def _decoded(kind: Any, value: object, path: Path) -> Any:
-    try:
-        return decode(kind, value)
-    except ValueError as error:
-        raise RunFolderError(f"{path}: {error}; run the sweep again") from error
 
 
 def _holds(path: Path, expected: str) -> bool:

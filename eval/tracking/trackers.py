@@ -174,7 +174,7 @@ def open_trackers(
     Raises:
         InvalidRequest: a client is not installed, or has no key for its server.
     """
-    from eval.running.store import load_images
+    from eval.running.loading import load_images
 
     opened = tuple(_Attended(_open(name, plan, folder)) for name in plan.use)
     return Trackers(folder, rows or partial(load_images, folder), opened)

@@ -29,7 +29,7 @@ from eval.records import Cell, CellResult
 from eval.reporting.decide import decide
 from eval.reporting.quality import Part, Quality
 from eval.running.grid import denoiser_rows
-from eval.running.store import load_run
+from eval.running.loading import load_run
 from eval.scoring.best import bounds
 from eval.scoring.moments import Array
 from eval.scoring.racing import SEED, Race, Terms, step_sizes
