@@ -84,8 +84,9 @@ def select(page: Page, key: str) -> None:
 
 
 def loaded(images: Locator) -> None:
-    """All of them have pixels."""
+    """All of them have pixels, once they are looked at: until then a browser need not load them."""
     for image in images.all():
+        image.scroll_into_view_if_needed()
         expect(image).to_have_js_property("complete", True)
         assert image.evaluate("image => image.naturalWidth") > 0
 
