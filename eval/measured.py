@@ -99,7 +99,7 @@ class Conditions:
     other_cpu_share: float | None
     """Share of the cores' time that other processes took, 0..1."""
     cpu: str
-    """The processor's model name."""
+    """The processor's name."""
     cores: int
     """Logical ones that this process may use."""
     threads: int

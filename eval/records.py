@@ -284,7 +284,7 @@ class CellResult:
 
     cell: Cell
     device: str
-    """The device's own name, e.g. "NVIDIA H200" or the CPU's model name."""
+    """The device's own name, e.g. "NVIDIA H200" or the CPU's."""
     model_evals: int | None
     """Denoiser calls a picture, guidance not doubled: Heun's 2N-1, PLMS's N+1."""
     scores: tuple[Score, ...] = ()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import platform
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 
 from sdkit._checks import DTYPES, check_choice
+from sdkit._cpu import cpu_name
 from sdkit._errors import InvalidRequest, OutOfMemory
 
 
@@ -51,15 +51,10 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """The device's own name: "NVIDIA H200", or the CPU's model name."""
+    """The device's own name: "NVIDIA H200", or the CPU's."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return cpu_name()
 
 
 @contextlib.contextmanager

@@ -124,7 +124,7 @@ class Session:
 
     @cached_property
     def device_name(self) -> str:
-        """The device's own name: "NVIDIA H200", or the CPU's model name."""
+        """The device's own name: "NVIDIA H200", or the CPU's."""
         from sdkit._device import device_name
 
         return device_name(self._torch_device)

@@ -63,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _kept(name: str, asked: Asked) -> Kept:
-    from eval.running.environment import cpu_name, environment
+    from eval.running.environment import environment
+    from sdkit._cpu import cpu_name
 
     begun = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     part = PARTS[name](asked)

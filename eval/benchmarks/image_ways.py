@@ -71,7 +71,7 @@ def device_name(device: str) -> str:
     """As torch or the system tells it."""
     import torch
 
-    from eval.running.environment import cpu_name
+    from sdkit._cpu import cpu_name
 
     return torch.cuda.get_device_name(device) if device == "cuda" else cpu_name()
 

@@ -8,6 +8,8 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+from sdkit._cpu import cpu_name
+
 PACKAGES = (
     "torch", "torchvision", "diffusers", "transformers", "open_clip_torch", "torch-fidelity", "torchmetrics",
     "numpy", "scipy", "pandas", "pillow", "safetensors", "hydra-core",
@@ -39,16 +41,6 @@ def environment(device_name: str) -> dict[str, str]:
     found |= {package: _version(package) for package in PACKAGES}
     found["commit"] = _commit()
     return found
-
-
-def cpu_name() -> str:
-    """The processor's model name, as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 def _memory() -> str:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from eval.measured import Conditions, Energy, because
-from eval.running.environment import cpu_name
 from eval.running.nvml import Driver, Reading
 from eval.running.stopwatch import Failure, clock
+from sdkit._cpu import cpu_name
 
 PAUSE_S = 0.1
 """Between two looks at a GPU; each takes the driver about a millisecond."""

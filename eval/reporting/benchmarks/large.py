@@ -146,7 +146,7 @@ def report(built: Built, opened: Opened | None, given: argparse.Namespace) -> st
     """The table as Markdown."""
     from datetime import UTC, datetime
 
-    from eval.running.environment import cpu_name
+    from sdkit._cpu import cpu_name
 
     rows = [
         ("built", f"{built.seconds:.1f} s", f"{GOALS['built_s']:.0f} s"),

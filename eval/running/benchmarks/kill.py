@@ -165,7 +165,7 @@ def _end(child: int) -> int:
 
 def report(found: Found, took: float, given: argparse.Namespace) -> str:
     """The table as Markdown."""
-    from eval.running.environment import cpu_name
+    from sdkit._cpu import cpu_name
 
     rows: Sequence[tuple[str, object]] = (
         ("kills", found.kills),

@@ -152,7 +152,7 @@ def _table(runs: list[list[Round]], batch: int, steps: int) -> str:
     import diffusers
     import torch
 
-    from eval.running.environment import cpu_name
+    from sdkit._cpu import cpu_name
 
     lines = [
         "# Measuring against a plain script\n",

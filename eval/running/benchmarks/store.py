@@ -136,7 +136,7 @@ def _measured(root: Path, given: argparse.Namespace) -> tuple[float, ...]:
 
 def report(found: list[tuple[float, ...]], size: int, given: argparse.Namespace) -> str:
     """The table as Markdown."""
-    from eval.running.environment import cpu_name
+    from sdkit._cpu import cpu_name
 
     rows = "\n".join(
         f"| {index} | {seconds:.2f} | {before / 1e6:.0f} | {peak / 1e6:.0f} |"
