@@ -76,11 +76,11 @@ AUTO = {
     # One core of an EPYC with AVX-512, 16 rows a call, CPU seconds: 4.75 ms a row off, 3.99 frozen, 4.69 default;
     # compiling took 76 s frozen, 11 s default. The whole module unfrozen: 3.91 ms and 52 s. QKV fused: no difference.
     # In bfloat16, which moves pixels, 0.75-0.79 of the time off and 0.49 frozen.
-    # Fused, 64 rows a call, CPU seconds of one core in turns with off: denoiser 0.84, and 0.81 where the rows of a
-    # picture share their trunk; decoder 0.86. An upsampling convolution alone: 0.46-0.57 at Stable Diffusion's sizes.
+    # Fused, one core of an EPYC (family 26), CPU seconds in turns with off: denoiser 0.76 (64 rows a call, every row
+    # through all of it), decoder 0.87 (32). An upsampling convolution alone: 0.46-0.57 at Stable Diffusion's sizes.
     "cpu": Choice(
         "fused",
-        "fused takes 0.84 of the time of the denoiser on `shapes` and 0.86 of the decoder's, and nothing to begin with;"
+        "fused takes 0.76 of the time of the denoiser on `shapes` and 0.87 of the decoder's, and nothing to begin with;"
         " freeze takes 0.80-0.83 of the denoiser's and is earned back after 2,500 pictures of 20 steps; default takes"
         " 0.96; eval/running/benchmarks/compile.md",
     ),

@@ -9,11 +9,19 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.activations import GEGLU
+from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.upsampling import Upsample2D
 from tiny_models import make_refiner, seeded, unet_options, vae_options
 
 from sdkit import Session
-from sdkit._backend.fusing import ChannelsLastNorm, FusedGate, FusedUpsample, fuse_modules
+from sdkit._backend.fusing import (
+    ChannelsLastNorm,
+    FusedGate,
+    FusedResnet,
+    FusedUpsample,
+    PointwiseLinear,
+    fuse_modules,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -122,15 +130,108 @@ def test_other_pictures_are_normed_as_before(sample: object) -> None:
     assert calls
 
 
+def resnet(channels: int = 6, **options: object) -> torch.nn.Module:
+    usual = {"in_channels": channels, "temb_channels": 5, "groups": 2, "eps": 1e-5}
+    return torch.nn.Sequential(ResnetBlock2D(**(usual | options))).eval()
+
+
+@pytest.mark.parametrize(
+    ("options", "temb"),
+    [
+        ({}, True),
+        ({"out_channels": 4}, True),
+        ({"temb_channels": None}, False),
+        ({"temb_channels": None, "time_embedding_norm": "group", "out_channels": 4}, False),
+    ],
+)
+def test_a_residual_block_writes_over_its_own_tensors_only(options: dict[str, object], temb: bool) -> None:
+    network, sample = resnet(**options), torch.randn(2, 6, 8, 8)
+    given = (sample, torch.randn(2, 5) if temb else None)
+    kept = [None if each is None else each.clone() for each in given]
+    expected = network[0](*given)
+    fuse_modules(network)
+    assert isinstance(network[0], FusedResnet)
+    calls = plain_calls(network)
+    assert torch.equal(network[0](*given), expected)
+    assert torch.equal(given[0], kept[0])
+    assert given[1] is None or torch.equal(given[1], kept[1])
+    assert not calls
+
+
+def test_a_residual_block_that_is_learning_goes_the_plain_way() -> None:
+    network, sample, temb = resnet(), torch.randn(1, 6, 8, 8), torch.randn(1, 5)
+    fuse_modules(network)
+    calls = plain_calls(network)
+    with torch.enable_grad():
+        network[0](sample, temb).sum().backward()
+    assert calls
+    assert network[0].plain.conv1.weight.grad is not None
+
+
+def plain_linear(bias: bool = True) -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Linear(6, 10, bias=bias))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "pointwise"),
+    [((2, 512), True), ((1024,), True), ((4, 8, 32), True), ((2, 8), False), ((3, 171), False)],
+)
+def test_a_product_of_many_rows_is_a_convolution(
+    shape: tuple[int, ...], pointwise: bool, bias: bool, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, before = plain_linear(bias), torch.get_num_threads()
+    sample = torch.randn(*shape, 12)[..., ::2]  # strided, as views of others are
+    expected, weight = network(sample), network[0].weight
+    assert fuse_modules(network) == 1
+    assert isinstance(network[0], PointwiseLinear)
+    assert network[0].weight is weight
+    assert list(network.state_dict()) == (["0.weight", "0.bias"] if bias else ["0.weight"])
+    convolved, conv2d = [], torch.nn.functional.conv2d
+    monkeypatch.setattr(
+        torch.nn.functional, "conv2d", lambda *given: [convolved.append(given[0].shape), conv2d(*given)][1]
+    )
+    torch.set_num_threads(threads)
+    try:
+        found = network(sample)
+    finally:
+        torch.set_num_threads(before)
+    assert found.shape == (*shape, 10)
+    assert found.is_contiguous()
+    close(found, expected)
+    assert [each[0] for each in convolved] == ([16 if threads == 1 else 1] if pointwise else [])
+
+
 def test_nothing_is_fused_twice() -> None:
-    network = torch.nn.Sequential(upsample(), gate(), norm())
-    assert (fuse_modules(network), fuse_modules(network)) == (3, 0)
+    network = torch.nn.Sequential(upsample(), gate(), norm(), resnet(), plain_linear())
+    fused = fuse_modules(network)
+    assert fused == 8, "one each, and a residual block's two norms and the product of its timestep"
+    assert fuse_modules(network) == 0
 
 
-def under_lora(network: torch.nn.Module) -> torch.nn.Module:
+def under_lora(network: torch.nn.Module, *names: str) -> torch.nn.Module:
     from peft import LoraConfig, inject_adapter_in_model
 
-    return inject_adapter_in_model(LoraConfig(target_modules=["proj", "conv"]), network)
+    return inject_adapter_in_model(LoraConfig(target_modules=[*(names or ("proj", "conv"))]), network)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"up": True},
+        {"down": True},
+        {"time_embedding_norm": "scale_shift"},
+        {"output_scale_factor": 2.0},
+        {"dropout": 0.5},
+        {"skip_time_act": True},
+        {"non_linearity": "gelu"},
+    ],
+)
+def test_other_residual_blocks_stay(options: dict[str, object]) -> None:
+    network = resnet(**options)
+    fuse_modules(network)
+    assert type(network[0]) is ResnetBlock2D
 
 
 @pytest.mark.parametrize(
@@ -147,6 +248,8 @@ def under_lora(network: torch.nn.Module) -> torch.nn.Module:
         lambda: gate().bfloat16(),
         lambda: norm().bfloat16(),
         lambda: norm(affine=False),
+        lambda: plain_linear().bfloat16(),
+        lambda: under_lora(torch.nn.Sequential(plain_linear()), "0.0"),
         lambda: under_lora(upsample()),
         lambda: under_lora(gate()),
     ],
