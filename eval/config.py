@@ -375,7 +375,7 @@ def _engine(config: EngineConfig) -> EnginePlan:
         check_range("engine.rows", config.rows, 1, 2 * MAX_BATCH)
     if config.lanes is not None:
         check_range("engine.lanes", config.lanes, 1, MAX_BATCH)
-    return EnginePlan(config.kind, config.rows, config.share_first_calls, config.ahead, config.lanes)
+    return EnginePlan(config.kind, config.rows, config.share_first_calls, config.lanes)
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -15,8 +15,6 @@ class EnginePlan:
     """Rows of a denoiser call; None is twice `HardwarePlan.batch`, as a batch with guidance has them."""
     share_first_calls: bool = True
     """Whether first calls from the same noise and text are made once for all cells."""
-    ahead: bool = True
-    """Whether first calls are asked while the scorer is made ready."""
     lanes: int | None = None
     """Batches that are made beside each other by threads of one process, which divide the cores; None is 2 on a CPU,
     1 elsewhere."""

@@ -116,7 +116,6 @@ class EngineConfig:
     kind: str = MISSING
     rows: int | None = None
     share_first_calls: bool = True
-    ahead: bool = True
     lanes: int | None = None
 
 

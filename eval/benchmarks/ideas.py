@@ -14,7 +14,6 @@ IDEAS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("shared", ()),
     ("one lane", ("engine.lanes=1",)),
     ("first calls not shared", ("engine.share_first_calls=false",)),
-    ("nothing asked ahead", ("engine.ahead=false",)),
     ("modules not fused", ("hardware.compile=off",)),
     ("plain path", ("engine=percell", "hardware.compile=off")),
 )

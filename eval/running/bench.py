@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eval.accelerations import finest
 from eval.records import Cell, Plan, PromptSet, digest
-from eval.running.ahead import asking_ahead
 from eval.running.atomic import require_space
 from eval.running.cold import ColdCalls
 from eval.running.common_calls import CommonCalls
@@ -79,7 +77,8 @@ class Bench:
 
     def asked(self, cell: Cell, start: int, stop: int) -> Asked:
         """The pictures `start`..`stop - 1` of a cell, as the engine takes them."""
-        return asked_of(self.plan.prompts, cell, start, stop)
+        each = self.plan.prompts.seeds_per_prompt
+        return Asked(cell, start, stop, tuple(index // each for index in range(start, stop)))
 
     @property
     def setup(self) -> str:
@@ -129,10 +128,8 @@ def prepare(plan: Plan, folder: RunFolder, generator: Generator[Any] | None = No
     generator = generator or open_session(plan)
     cells = grid_cells(plan, generator)
     require_space(folder.root, _bytes_needed(cells))
+    scorer = _scorer(plan, generator, folder, (cells[0].width, cells[0].height))
     text = generator.encode(plan.prompts.texts, negative_prompt=plan.model.negative_prompt)
-    engine, notes = _engine(plan, generator, text, cells)
-    with _ahead(plan, folder, engine, cells):
-        scorer = _scorer(plan, generator, folder, (cells[0].width, cells[0].height))
     converged = None
     if plan.metrics.converged is not None:
         converged = ConvergedRuns(
@@ -147,6 +144,7 @@ def prepare(plan: Plan, folder: RunFolder, generator: Generator[Any] | None = No
     found["prompts cut by the scorer's text encoder"] = (
         f"{scorer.clip.truncated(plan.prompts.texts)} of {len(text)}"
     )
+    engine, notes = _engine(plan, generator, text, cells)
     return Bench(
         plan, generator, text, scorer, folder, cells, found, converged, engine, notes, precise=precise
     )
@@ -170,27 +168,6 @@ def _engine(
     return engine, ()
 
 
-def _ahead(
-    plan: Plan, folder: RunFolder, engine: Engine | None, cells: Sequence[Cell]
-) -> AbstractContextManager[None]:
-    """A new run's first calls asked meanwhile, where nobody measures how long the first of a process takes.
-
-    Not on a GPU, where the scorer's encoders would wait for them.
-    """
-    asked = plan.execution.engine
-    alone = plan.hardware.timed or bool(plan.grid.precisions) or not plan.model.device.startswith("cpu")
-    if engine is None or engine.one_shape or not asked.ahead or alone or folder.begun:
-        return nullcontext()
-    return asking_ahead(engine, _batches(plan, cells))
-
-
-def _batches(plan: Plan, cells: Iterable[Cell]) -> Iterator[Asked]:
-    """All that the run will ask for, first that with guidance: both rows of a picture come into one call."""
-    for cell in sorted(cells, key=lambda cell: cell.guidance == 1.0):
-        for start in range(0, cell.count, plan.hardware.batch):
-            yield asked_of(plan.prompts, cell, start, min(start + plan.hardware.batch, cell.count))
-
-
 def _precise(plan: Plan) -> dict[str, Loaded]:
     """The model in every precision of the axis, all refused ones told before the first is read."""
     for name in plan.grid.precisions:
@@ -209,12 +186,6 @@ def _precise(plan: Plan) -> dict[str, Loaded]:
 def rows_of(text: Any, prompts: PromptSet, start: int, stop: int) -> Any:
     """The encoded prompts of the pictures `start`..`stop - 1`: all pictures of a prompt stand together."""
     return text.take([index // prompts.seeds_per_prompt for index in range(start, stop)])
-
-
-def asked_of(prompts: PromptSet, cell: Cell, start: int, stop: int) -> Asked:
-    """The pictures `start`..`stop - 1` of a cell, as the engine takes them."""
-    each = prompts.seeds_per_prompt
-    return Asked(cell, start, stop, tuple(index // each for index in range(start, stop)))
 
 
 def _rows_by(text: Any, prompts: PromptSet) -> Callable[[int, int], Any]:

@@ -115,23 +115,6 @@ class Engine:
         images = self.generator.decode(flight.latents)
         return Flown(images, flight.latents.cpu(), flight.seconds, time.perf_counter() - begun)
 
-    def learn(self, asked: Asked, enough: Callable[[], bool]) -> None:
-        """Make those of the batch's calls that other cells make too, and let it go; the answers are kept.
-
-        Args:
-            enough: is asked before each call whether to stop.
-        Raises:
-            As `make`.
-        """
-        flight = self._flight(asked)
-        try:
-            self._look_up(flight)
-            while flight.is_common and not enough():
-                self._call([asked])
-                self._look_up(flight)
-        finally:
-            self._keep_only(set())
-
     def _flight(self, asked: Asked) -> Flight:
         if asked not in self._flights:
             cell, plan = asked.cell, self.plan(asked.cell)

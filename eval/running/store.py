@@ -69,11 +69,6 @@ class RunFolder:
     report: Report = field(default=_silent, compare=False)
     """Is told, in a sentence, what was found broken and what became of it."""
 
-    @property
-    def begun(self) -> bool:
-        """Whether an earlier run has left cells here, whole or not."""
-        return (self.root / "cells").is_dir()
-
     def prepare(self) -> None:
         """Make the folder and try it. Raises RunFolderError before any work is done."""
         probe(self.root)
