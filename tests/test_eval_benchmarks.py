@@ -120,6 +120,11 @@ def test_a_turn_that_fails_has_no_seconds_but_a_reason() -> None:
     assert (taken.median_s, taken.failure) == (2.0, turn.failure)
 
 
+def test_a_turn_keeps_the_bytecode_of_what_it_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    assert run_once(("-c", "import sys; print(sys.dont_write_bytecode)")).printed == "False\n"
+
+
 def test_ratios_are_of_turns_of_one_round() -> None:
     ours = Taken((Turn(1.0), Turn(10.0), Turn(2.0)))
     slowing = Taken((Turn(3.0), Turn(30.0)))  # the medians alone would say 8.25

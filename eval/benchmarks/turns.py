@@ -15,6 +15,8 @@ from eval.benchmarks.part import median
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = "SDKIT_EVAL_CACHE"
+_BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
+"""As the Makefile has it: where a container forbids bytecode, each turn would compile its imports anew, for 8 s."""
 Command = Callable[[Path], Sequence[str]]
 """The folder of one turn, which is empty -> the command's words after "python"."""
 
@@ -100,7 +102,7 @@ def run_once(command: Sequence[str], extra: Mapping[str, str] | None = None) -> 
         extra: environment variables beside this process's own.
     """
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "PYTHONPATH": path, **(extra or {})}
+    environment = {**os.environ, **_BYTECODE, "PYTHONPATH": path, **(extra or {})}
     begun = time.perf_counter()
     done = subprocess.run(
         [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
