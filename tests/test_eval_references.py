@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 import weakref
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +18,12 @@ from PIL import Image
 from reference_sets import Array, MeanEncoder, fill, plan_of
 
 from eval.records import ReferencePlan
+from eval.scoring import reference_pictures
 from eval.scoring.moments import Moments, moments
 from eval.scoring.moments_file import write_moments
 from eval.scoring.references import BATCH, Reference, check_reference, open_reference, reference_features
 from sdkit import InvalidRequest
+from sdkit.shapes import world
 
 
 def _open(plan: ReferencePlan) -> Reference:
@@ -52,6 +55,21 @@ def test_renders_are_drawn_once_for_their_hash(tmp_path: Path) -> None:
     for _ in range(2):
         open_reference(ReferencePlan("shapes", 10, cache=str(tmp_path)), on_hashed=hashed.append)
     assert hashed == [10]
+
+
+def test_renders_are_not_drawn_again_to_be_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def render(scenes: Sequence[world.Scene], seeds: Sequence[int]) -> torch.Tensor:
+        drawn.append(len(seeds))
+        return as_it_was(scenes, seeds)
+
+    drawn: list[int] = []
+    as_it_was = world.render
+    monkeypatch.setattr(world, "render", render)
+    monkeypatch.setattr(reference_pictures, "_DRAWN", 5)
+    reference_pictures._renders.cache_clear()
+    reference_features(_open(ReferencePlan("shapes", 18, cache=str(tmp_path))), MeanEncoder(), features=False)
+    assert drawn == [5, 5, 5, 3]
+    reference_pictures._renders.cache_clear()
 
 
 def test_a_folder_is_searched_through_and_every_picture_comes_once(tmp_path: Path) -> None:

@@ -20,7 +20,10 @@ FIRST_SEED = 1 << 40
 """Renders of the reference start here, far from every seed that training or the prompts use."""
 _WINDOW = 4  # batches' worth of pictures held at most, while sizes differ
 _DRAWN = 512
-"""Renders drawn together; the last ones are held, for their hash is taken before they are encoded."""
+"""Renders drawn together."""
+_HELD = 4
+"""So many of these are held, 25 MB, for their hash is taken before they are encoded: what the defaults ask for is drawn
+once."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def drawn(count: int, size: int, crop: str) -> Iterator[Batch]:
             yield Batch(tuple(rows), _cropped(pixels, crop))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=_HELD)
 def _renders(start: int, stop: int) -> Tensor:
     """(stop - start, 3, H, W) uint8; not to be written to."""
     from sdkit.shapes import world

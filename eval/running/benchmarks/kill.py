@@ -1,12 +1,20 @@
 """Kill -9 at random moments of a small sweep of the bundled model, and take it up again, until it is whole.
 
 python -m eval.running.benchmarks.kill --kills 100 --seed 0 --out eval/running/benchmarks/kill.md
+
+What is left is held against the same sweep undisturbed. The plain path (`--engine percell`) ends with the same bytes.
+The shared engine's calls hold other rows after a kill than they would have, so it ends with the same to rounding: no
+value of a pixel further than a level of 255, no figure further than 1e-3 of itself.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
+import io
+import json
+import math
 import os
 import random
 import signal
@@ -14,15 +22,23 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+
+from eval.scoring.pictures import decode_picture
 
 SWEEP = (
     "grid.sampler=[ddim,euler_a]", "grid.steps=[4]", "grid.guidance=[1,2]", "prompts.count=24", "hardware.batch=8",
     "hardware.timing_batch=1", "hardware.latency_repeats=1", "metrics.converged.steps=12",
     "metrics.converged.count=4", "reference.count=128",
 )  # fmt: skip
+
+
+NEAR = 1e-3
+"""Figures this near, or this near to each other as a share, differ by rounding."""
 
 
 @dataclass
@@ -34,8 +50,16 @@ class Found:
     batches: int = 0
     twice: int = 0
     """Whole batches that were made again."""
+    lost: int = 0
+    """Files of the undisturbed run that are not there."""
+    other: int = 0
+    """Files that have other bytes than the undisturbed run's."""
     differing: int = 0
-    """Files that are not those of the undisturbed run."""
+    """Files that are not the undisturbed run's, to rounding."""
+    values: int = 0
+    """Of pixels, 0-255, that were held against the undisturbed run's."""
+    moved: int = 0
+    """Those that are another level."""
     left: int = 0
     """Files that the undisturbed run does not leave."""
     moments: Counter[str] = field(default_factory=Counter)
@@ -43,43 +67,48 @@ class Found:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run, kill and compare; 1 where anything was made twice, differs or is left behind."""
+    """Run, kill and compare; 1 where anything was lost, made twice, left behind or is otherwise than it may be."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--engine", choices=("shared", "percell"), default="shared")
     parser.add_argument("--out", type=Path, help="Markdown file; without it standard output")
     given = parser.parse_args(arguments)
-    draws, found = random.Random(given.seed), Found()
+    draws, found, sweep = random.Random(given.seed), Found(), (*SWEEP, f"engine={given.engine}")
     _read_modules()
     with tempfile.TemporaryDirectory(prefix="sdkit-kill-") as scratch:
         base = Path(scratch)
         begun = time.monotonic()
-        if _end(_start(base / "whole" / "run")) != 0:
+        if _end(_start(base / "whole" / "run", sweep)) != 0:
             sys.stderr.write("the undisturbed sweep failed\n")
             return 1
         took = time.monotonic() - begun
         expected = contents(base / "whole" / "run")
         while found.kills < given.kills:
             found.rounds += 1
-            _round(base / f"round-{found.rounds}" / "run", expected, took, draws, found, given.kills)
+            rest = given.kills - found.kills
+            _round(base / f"round-{found.rounds}" / "run", sweep, took, draws, found, rest)
+            hold(expected, contents(base / f"round-{found.rounds}" / "run"), found)
             sys.stderr.write(f"{found}\n")
     text = report(found, took, given)
     if given.out is None:
         sys.stdout.write(text)
     else:
         given.out.write_text(text, encoding="utf-8")
-    return int(bool(found.twice or found.differing or found.left))
+    wrong = found.other if given.engine == "percell" else found.differing
+    return int(bool(found.lost or found.twice or found.left or wrong))
 
 
 def _round(
-    root: Path, expected: dict[str, bytes], took: float, draws: random.Random, found: Found, most: int
+    root: Path, sweep: Sequence[str], took: float, draws: random.Random, found: Found, most: int
 ) -> None:
-    """Take one sweep to its end, killing it on the way, and compare what it leaves."""
+    """Take one sweep to its end, killing it on the way, `most` times at most."""
+    before = found.kills
     while True:
-        child = _start(root)
-        if found.kills < most:
+        child = _start(root, sweep)
+        if found.kills - before < most:
             time.sleep(draws.uniform(0, took))
             os.kill(child, signal.SIGKILL)
         code = _end(child)
@@ -92,13 +121,57 @@ def _round(
     made = [line.split(": made in")[0][30:] for line in _log(root) if ": made in" in line]
     found.batches += len(set(made))
     found.twice += len(made) - len(set(made))
-    now = contents(root)
-    found.differing += sum(now.get(name) != payload for name, payload in expected.items())
+
+
+def hold(expected: Mapping[str, bytes], now: Mapping[str, bytes], found: Found) -> None:
+    """Add up what a run that was killed lacks, or has otherwise, or has beside, against the undisturbed one. Pure.
+
+    Args:
+        expected: what `contents` says of the undisturbed one.
+    """
+    found.lost += len(expected.keys() - now.keys())
     found.left += len(now.keys() - expected.keys())
+    for name in expected.keys() & now.keys():
+        ours, theirs = now[name], expected[name]
+        found.other += ours != theirs
+        if name.endswith(".png"):
+            one, other = (decode_picture(each, name).numpy().astype(np.int16) for each in (ours, theirs))
+            alike = one.shape == other.shape
+            levels = np.abs(one - other) if alike else np.zeros(0, np.int16)
+            found.values += levels.size
+            found.moved += int(np.count_nonzero(levels))
+            found.differing += not alike or int(levels.max()) > 1
+        elif ours != theirs:
+            read = _csv if name.endswith(".csv") else json.loads
+            found.differing += not _near(read(ours), read(theirs))
+
+
+def _csv(payload: bytes) -> list[list[object]]:
+    """Cells of a table, numbers as such."""
+    rows: list[list[object]] = []
+    for row in csv.reader(io.StringIO(payload.decode())):
+        rows.append([])
+        for cell in row:
+            try:
+                rows[-1].append(float(cell))
+            except ValueError:
+                rows[-1].append(cell)
+    return rows
+
+
+def _near(one: object, other: object) -> bool:
+    """Whether two values from JSON are the same but for numbers that differ by rounding."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_near(one[name], other[name]) for name in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_near, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=NEAR, abs_tol=NEAR)
+    return one == other
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    """Every file of a run that must be the same to the byte; of others, whose times and hashes differ, the name."""
+    """Pictures and rows of a run, by name; of other files, whose times and hashes differ, the name alone."""
     found = {}
     for path in root.rglob("*"):
         name = str(path.relative_to(root))
@@ -106,7 +179,10 @@ def contents(root: Path) -> dict[str, bytes]:
             continue
         if path.suffix == ".png" or path.name in ("images.json", "images.csv"):
             found[name] = path.read_bytes()
-        elif "batches/" in name:  # the name holds a hash of, among others, how long the batch took
+        elif path.parent.name in (
+            "batches",
+            "converged",
+        ):  # named by their contents, of which times are a part
             found[name.rsplit(".", 2)[0]] = b""
         else:
             found[name] = b""
@@ -143,18 +219,18 @@ def _read_modules() -> None:
     del diffusers, open_clip, torchmetrics, eval
 
 
-def _start(root: Path) -> int:
+def _start(root: Path, sweep: Sequence[str]) -> int:
     """A sweep into `root`, as a child of its own."""
     child = os.fork()
     if child:
         return child
     code = 1
     try:
-        from eval import sweep
+        from eval.sweep import main as run
 
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
             os.dup2(nowhere.fileno(), 2)
-            code = sweep.main([*SWEEP, f"out={root}"])
+            code = run([*sweep, f"out={root}"])
     finally:
         os._exit(code)
 
@@ -172,16 +248,22 @@ def report(found: Found, took: float, given: argparse.Namespace) -> str:
         ("sweeps that were taken to their end", found.rounds),
         ("whole batches in them", found.batches),
         ("whole batches that were made twice", found.twice),
-        ("pictures, rows and images.csv that differ from the undisturbed run's", found.differing),
+        ("files of the undisturbed run that are missing", found.lost),
+        ("pictures, rows and images.csv that have other bytes", found.other),
+        ("pictures further from it than a level of 255, rows and images.csv than 1e-3", found.differing),
+        ("values of pixels", f"{found.values:,}"),
+        ("of these a level from the undisturbed run's", f"{found.moved:,}"),
         ("files left that the undisturbed run does not leave", found.left),
     )
+    options = f"--kills {given.kills} --seed {given.seed} --engine {given.engine}"
+    command = f"python -m eval.running.benchmarks.kill {options} --out eval/running/benchmarks/kill.md"
     moments = "\n".join(f"| {name} | {count} |" for name, count in found.moments.most_common())
     table = "\n".join(f"| {name} | {count} |" for name, count in rows)
     return f"""# Killed at random moments
 
-`python -m eval.running.benchmarks.kill --kills {given.kills} --seed {given.seed} --out eval/running/benchmarks/kill.md`
+`{command}`
 
-A sweep of the bundled model (`{" ".join(SWEEP)}`), {took:.1f} s undisturbed,
+A sweep of the bundled model (`{" ".join(SWEEP)} engine={given.engine}`), {took:.1f} s undisturbed,
 gets SIGKILL after a time drawn evenly from 0 to that, and is taken up again by the same command, until it is
 whole; then the next one. On {cpu_name()}, {os.cpu_count()} cores.
 
