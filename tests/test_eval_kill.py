@@ -23,8 +23,9 @@ def _png(level: int, moved: int = 0, by: int = 1) -> bytes:
     return buffer.getvalue()
 
 
-def _json(score: float, index: int = 0) -> bytes:
-    return json.dumps([{"index": index, "values": {"clip_score": score}}]).encode()
+def _json(score: float, index: int = 0, kid: float = 1e6) -> bytes:
+    values = {"clip_score": score, "kid[shapes-clip]": kid}
+    return json.dumps([{"index": index, "values": values}]).encode()
 
 
 WHOLE = {
@@ -52,6 +53,11 @@ def test_a_level_and_a_thousandth_are_rounding() -> None:
         "images.csv": b"index,clip_score\n0,29.98\n",
     }
     assert _held(near) == Found(values=48, moved=5, other=3)
+
+
+def test_a_pictures_part_in_kid_is_not_held() -> None:
+    found = _held({"a/images.json": _json(30.0, kid=1.002e6)})
+    assert (found.differing, found.other) == (0, 1)
 
 
 @pytest.mark.parametrize(
