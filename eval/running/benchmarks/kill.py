@@ -263,7 +263,8 @@ def report(found: Found, took: float, given: argparse.Namespace) -> str:
         ("files left that the undisturbed run does not leave", found.left),
     )
     options = f"--kills {given.kills} --seed {given.seed} --engine {given.engine}"
-    command = f"python -m eval.running.benchmarks.kill {options} --out eval/running/benchmarks/kill.md"
+    page = "kill.md" if given.engine == "shared" else f"kill_{given.engine}.md"
+    command = f"python -m eval.running.benchmarks.kill {options} --out eval/running/benchmarks/{page}"
     moments = "\n".join(f"| {name} | {count} |" for name, count in found.moments.most_common())
     table = "\n".join(f"| {name} | {count} |" for name, count in rows)
     return f"""# Killed at random moments
