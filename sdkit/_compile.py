@@ -80,9 +80,9 @@ AUTO = {
     # through all of it), decoder 0.87 (32). An upsampling convolution alone: 0.46-0.57 at Stable Diffusion's sizes.
     "cpu": Choice(
         "fused",
-        "fused takes 0.76 of the time of the denoiser on `shapes` and 0.87 of the decoder's, and nothing to begin with;"
-        " freeze takes 0.80-0.83 of the denoiser's and is earned back after 2,500 pictures of 20 steps; default takes"
-        " 0.96; eval/running/benchmarks/compile.md",
+        "fused takes 0.76 of the time of the denoiser on `shapes` in calls of 64 rows by one thread, 0.95 of 16 rows by"
+        " two, 0.85-0.87 of the decoder's, and nothing to begin with; freeze takes 0.80-0.83 of the denoiser's and is"
+        " earned back after 2,500 pictures of 20 steps; default takes 0.96-0.98; eval/running/benchmarks/compile.md",
     ),
     "cuda": Choice(
         "off", "not measured yet; `python -m eval.running.benchmarks.compile --device cuda` measures it"
