@@ -186,7 +186,7 @@ def contents(root: Path) -> dict[str, bytes]:
         elif path.parent.name in (
             "batches",
             "converged",
-        ):  # named by their contents, of which times are a part
+        ):  # named by their contents, which are not the same
             found[name.rsplit(".", 2)[0]] = b""
         else:
             found[name] = b""
