@@ -41,6 +41,9 @@ SWEEP = (
 NEAR = 1e-3
 """Figures this near, or this near to each other as a share, differ by rounding."""
 
+HASHED = ("batches", "converged")
+"""Folders whose files are named by their contents, which are not the same."""
+
 
 @dataclass
 class Found:
@@ -183,10 +186,7 @@ def contents(root: Path) -> dict[str, bytes]:
             continue
         if path.suffix == ".png" or path.name in ("images.json", "images.csv"):
             found[name] = path.read_bytes()
-        elif path.parent.name in (
-            "batches",
-            "converged",
-        ):  # named by their contents, which are not the same
+        elif path.parent.name in HASHED:
             found[name.rsplit(".", 2)[0]] = b""
         else:
             found[name] = b""
